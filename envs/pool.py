@@ -1,0 +1,180 @@
+"""The parent's side of the workers, and the same face for rows in this process."""
+
+import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cloudpickle
+import numpy as np
+
+from envs import worker
+from envs.memory import Arrays, Layout, layout_size, map_shared, place, shared_file
+from envs.slice import Slice
+from envs.task import Task
+
+_BOOT = """import json, sys
+sys.path[:] = json.loads(sys.argv[4])
+from envs.worker import main
+main(*map(int, sys.argv[1:4]))"""
+_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+
+
+class Local:
+    """All rows in this process."""
+
+    def __init__(self, task: Task, layout: Layout, *, horizon: int, observe: Sequence[str]):
+        self.arrays: Arrays = place(layout, bytearray(layout_size(layout)))
+        self._slice = Slice(task, self.arrays, first=0, horizon=horizon, observe=observe)
+
+    def step_async(self) -> None:
+        pass  # nothing runs beside this process: the work is done when it is asked for
+
+    def step_wait(self) -> None:
+        self._slice.step()
+
+    def reset(self, rows: Sequence[int], seeds: Mapping[int, int]) -> None:
+        self._slice.reset(rows, seeds)
+
+    def state(self) -> dict[str, Any]:
+        return self._slice.state()
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self._slice.load(state)
+
+    def close(self) -> None:
+        pass
+
+
+class Pool:
+    """Rows dealt to `workers` processes that share one anonymous piece of memory with this one.
+
+    Raises:
+        RuntimeError: in a worker something raised (its traceback is in the message), or it died.
+    """
+
+    def __init__(self, task: Task, layout: Layout, *, workers: int, horizon: int, observe: Sequence[str]):
+        size = layout_size(layout)
+        memory = shared_file(size)
+        self.arrays: Arrays = place(layout, map_shared(memory, size))
+        n = len(self.arrays["reward"])
+        bounds = np.linspace(0, n, workers + 1).round().astype(int).tolist()
+        self._rows = list(itertools.pairwise(bounds))
+        self._children: list[tuple[subprocess.Popen, socket.socket]] = []
+        try:
+            for _ in self._rows:
+                self._children.append(_start(memory))
+            common = {"layout": dict(layout), "size": size, "horizon": horizon, "observe": list(observe)}
+            common["task"] = cloudpickle.dumps(task)  # by value where a task was defined in a script
+            for (_, sock), rows in zip(self._children, self._rows, strict=True):
+                worker.send(sock, b"b", {**common, "rows": rows})
+            self._answers()
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            os.close(memory)
+
+    def step_async(self) -> None:
+        try:
+            for _, sock in self._children:
+                sock.sendall(worker.STEP)
+        except OSError:
+            self._answers()  # says which worker died
+
+    def step_wait(self) -> None:
+        self._answers()
+
+    def reset(self, rows: Sequence[int], seeds: Mapping[int, int]) -> None:
+        def message(start: int, stop: int) -> tuple[list[int], dict[int, int]]:
+            own = [row - start for row in rows if start <= row < stop]
+            return own, {row - start: seed for row, seed in seeds.items() if start <= row < stop}
+
+        self._ask(worker.RESET, [message(*bounds) for bounds in self._rows])
+
+    def state(self) -> dict[str, Any]:
+        return _join(self._ask(worker.STATE, [None] * len(self._rows)))
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self._ask(worker.LOAD, [_cut(state, *bounds) for bounds in self._rows])
+
+    def close(self) -> None:
+        for _, sock in self._children:
+            sock.close()  # a worker ends when its socket does
+        for child, _ in self._children:
+            try:
+                child.wait(timeout=2)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+        self._children = []
+
+    def _ask(self, kind: bytes, messages: Sequence[Any]) -> list[Any]:
+        try:
+            for (_, sock), message in zip(self._children, messages, strict=True):
+                worker.send(sock, kind, message)
+        except OSError:
+            pass  # the answers say which worker died
+        return self._answers()
+
+    def _answers(self) -> list[Any]:
+        """One answer from each worker. All are read before an error is raised, so that none stays behind."""
+        answers, errors = [], []
+        for number, (child, sock) in enumerate(self._children):
+            try:
+                kind = worker.receive(sock, 1)
+                answers.append(None if kind == worker.DONE else worker.receive_object(sock))
+                if kind == worker.ERROR:
+                    errors.append(f"env worker {number} (rows {self._span(number)}) raised:\n{answers[-1]}")
+            except (EOFError, OSError):
+                code = _exit_code(child)
+                errors.append(f"env worker {number} (rows {self._span(number)}) died with exit code {code}")
+        if errors:
+            raise RuntimeError(errors[0])
+        return answers
+
+    def _span(self, number: int) -> str:
+        start, stop = self._rows[number]
+        return f"{start}-{stop - 1}"
+
+
+def _start(memory: int) -> tuple[subprocess.Popen, socket.socket]:
+    ours, theirs = socket.socketpair()  # not inheritable: no sibling can keep a dead parent's socket open
+    arguments = [str(theirs.fileno()), str(memory), str(os.getpid()), json.dumps([str(path) for path in sys.path])]
+    with theirs:
+        child = subprocess.Popen(
+            [sys.executable, "-c", _BOOT, *arguments],
+            pass_fds=(theirs.fileno(), memory),
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **_ONE_THREAD},
+            start_new_session=True,  # Ctrl-C in a terminal reaches the parent only, also while a worker still imports
+        )
+    return child, ours
+
+
+def _exit_code(child: subprocess.Popen) -> int | None:
+    try:
+        return child.wait(timeout=2)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _join(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    first = states[0]
+    return {
+        key: _join([state[key] for state in states])
+        if isinstance(first[key], Mapping)
+        else np.concatenate([state[key] for state in states])
+        for key in first
+    }
+
+
+def _cut(state: Mapping[str, Any], start: int, stop: int) -> dict[str, Any]:
+    return {
+        key: _cut(value, start, stop) if isinstance(value, Mapping) else value[start:stop]
+        for key, value in state.items()
+    }

@@ -1,0 +1,24 @@
+"""skillrl: learn skills without reward, and compose them. Exports are lazy: ``import skillrl`` imports no torch."""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "Spec": "skillrl.spec",
+    "Schedule": "skillrl.training",
+    "train": "skillrl.training",
+    "Replay": "skillrl.data.replay",
+    "load": "skillrl.skill_library",
+    "save": "skillrl.skill_library",
+    "SkillEnv": "skillrl.composition.skill_env",
+    "SkillVectorEnv": "skillrl.composition.skill_env",
+}
+__all__ = ["Replay", "Schedule", "SkillEnv", "SkillVectorEnv", "Spec", "load", "save", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'skillrl' has no attribute {name!r}")
+    return getattr(import_module(_EXPORTS[name]), name)

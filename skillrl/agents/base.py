@@ -1,0 +1,98 @@
+"""What every RL backbone shares. Networks are handed to it; z is a conditioning input that it never looks into."""
+
+from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from skillrl.networks import Critic
+from skillrl.skill_policy import ActorPolicy, SkillPolicy, ValuePolicy
+from skillrl.skill_spaces import SkillSpace
+from skillrl.spec import Batch, Discrete, Field, Metrics, Spec
+
+
+class Agent(nn.Module):
+    """``gamma`` is what the replay and the collector discount with: the batch arrives with ``discount`` in it."""
+
+    gamma: float
+    policy_class: type[SkillPolicy] = ActorPolicy
+
+    def __init__(self, spec: Spec):
+        super().__init__()
+        self.spec = spec
+
+    def update(self, batch: Batch, generator: Generator | None = None) -> Metrics:
+        """One gradient step of everything, on obs, action, reward, next_obs, discount, z, next_z."""
+        raise NotImplementedError
+
+
+def check(where: str, **values: tuple[float, str]) -> None:
+    """Each value comes with its interval, "[0, 1]" or "(0, inf)"; outside, ValueError names ``where.name``."""
+    for name, (value, interval) in values.items():
+        low, high = (float(end) for end in interval[1:-1].split(","))
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        above = number and (value > low if interval[0] == "(" else value >= low)
+        below = number and (value < high if interval[-1] == ")" else value <= high)
+        if not (above and below):
+            raise ValueError(f"{where}.{name} is {value!r}: it must be a number in {interval}")
+
+
+def check_whole(where: str, **values: int) -> None:
+    """Each value must be a whole number of at least 1; otherwise ValueError names ``where.name``."""
+    for name, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{where}.{name} is {value!r}: it must be a whole number of at least 1")
+
+
+@torch.no_grad()
+def polyak(target: nn.Module, source: nn.Module, tau: float) -> None:
+    """target ← (1 − τ) target + τ source, all parameters in one fused call."""
+    torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), tau)
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor, *, max_norm: float | None = None) -> None:
+    """One step down ``loss``, for the optimiser's own parameters: no other weights that it runs through are
+    differentiated (an actor's step costs no weight gradients of the critic). ``max_norm`` clips the gradient."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward(inputs=parameters)
+    if max_norm is not None:
+        nn.utils.clip_grad_norm_(parameters, max_norm)
+    optimizer.step()
+
+
+def frozen_copy(module: nn.Module) -> nn.Module:
+    """A target network: the same weights, no gradients."""
+    return deepcopy(module).requires_grad_(False)
+
+
+def adam(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Adam:
+    """Adam as all backbones use it."""
+    return torch.optim.Adam(parameters, lr=lr)
+
+
+def build(
+    agent: Callable[..., Agent],
+    spec: Spec,
+    *,
+    obs: Field,
+    action: Field | Discrete,
+    space: SkillSpace,
+    hidden_dims: Sequence[int],
+    policy_class: type[SkillPolicy] | None = None,
+    **arguments: Any,
+) -> tuple[SkillPolicy, Agent]:
+    """A policy and the agent that trains it, with networks of ``hidden_dims``.
+
+    agent: the class, or a partial of it. policy_class: instead of the agent's own, called with ``arguments`` too.
+    """
+    agent_class: Any = getattr(agent, "func", agent)
+    policy_class = policy_class or agent_class.policy_class
+    policy = policy_class(obs=obs, action=action, space=space, hidden_dims=hidden_dims, **arguments)
+    if isinstance(policy, ValuePolicy):
+        return policy, agent(spec, actor=policy.actor, critic=policy.actor.critic)
+    if isinstance(action, Discrete):
+        raise ValueError(f"agent {agent_class.__name__} needs a box action, this one is discrete: take agent dqn")
+    return policy, agent(spec, actor=policy.actor, critic=Critic(obs, action, space, hidden_dims))

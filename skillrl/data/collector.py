@@ -1,0 +1,269 @@
+"""The one option loop: each env on its own clock, a selector asked for the rows that are due.
+
+Pretraining, control, evaluation and ``SkillEnv`` all step through here. A tick is one env step of every active row:
+
+    due rows get z → policy acts → env steps → decisions that ended are closed → who is due next?
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from skillrl.selector import Selector
+from skillrl.skill_policy import SkillPolicy, columns_on
+from skillrl.spec import Batch, Carry, Spec
+
+
+class Collector:
+    """Steps a vector env with a skill policy whose z a selector chooses.
+
+    Args:
+        env: a ``VectorEnv`` with ``SAME_STEP`` autoreset whose ``step`` takes ``active``.
+        gamma: discount within a decision, Σ γ^i r_i; a tensor (agents,) where agents differ.
+        seed: of the skills' and the policy's generators; ``reset`` takes the env's.
+        deterministic: the policy's mode instead of a sample; the selector is told.
+    """
+
+    def __init__(
+        self,
+        env: Any,
+        policy: SkillPolicy,
+        selector: Selector,
+        *,
+        spec: Spec | None = None,
+        gamma: float | Tensor = 0.99,
+        seed: int = 0,
+        deterministic: bool = False,
+        device: str | torch.device = "cpu",
+    ):
+        self.env, self.policy, self.selector = env, policy, selector
+        self.spec = spec or Spec.from_env(env)
+        self.gamma, self.deterministic = gamma, deterministic
+        self.device = torch.device(device)
+        self.num_envs: int = env.num_envs
+        self.columns = columns_on(self.spec.obs.columns(policy.obs), self.device)
+        skills, acts = np.random.SeedSequence(seed).generate_state(2)
+        self.skill_generator = Generator(self.device).manual_seed(int(skills))
+        self.policy_generator = Generator(self.device).manual_seed(int(acts))
+
+    # -- an episode's start -------------------------------------------------------------------------------------
+
+    def reset(self, seed: int) -> None:
+        """Fresh episodes everywhere; nothing of the past is kept."""
+        obs, info = self.env.reset(seed=seed)
+        n = self.num_envs
+        self.obs = self._to(obs)
+        self.info = {key: value for key, value in info.items() if _is_rows(value, n)}
+        self.first = torch.ones(n, dtype=torch.bool, device=self.device)
+        self.due = self.first.clone()
+        self.skill_step = torch.zeros(n, dtype=torch.int64, device=self.device)
+        self.z: Tensor | None = None
+        self.decision_z: Tensor | None = None  # z as it was chosen; ``advance`` moves only self.z
+        self.carry, self.selector_carry = self.policy.initial(n), self.selector.initial(n)
+        self.prev_action = self._no_action(n)
+        self.reward: Tensor | None = None  # Σ γ^i r_i of the open decision
+        self.discount: Tensor | None = None  # γ^i of its next reward
+        self.extras: dict[str, Tensor] = {}
+        self.episode_return: Tensor | None = None
+        self.episode_length = torch.zeros(n, dtype=torch.int64, device=self.device)
+        self.finished: list[dict[str, float]] = []
+
+    def tick(self, active: Tensor | None = None) -> tuple[Batch, Batch | None]:
+        """One env step: the transitions (N, ...) and the decisions (M, ...) that ended with it, if any."""
+        self.send(active)
+        return self.receive()
+
+    # -- half a tick: choose, act, start the physics -------------------------------------------------------------
+
+    @torch.no_grad()
+    def send(self, active: Tensor | None = None) -> None:
+        """Choose z where it is due, act, and start the env's step."""
+        n = self.num_envs
+        self.active = torch.ones(n, dtype=torch.bool, device=self.device) if active is None else active
+        seen = self.obs[..., self.columns]
+        self.carry = _rows(self.active, self.policy.observe(seen, self.prev_action, self.first, self.carry), self.carry)
+        own = self.selector.observe(self.obs, self.prev_action, self.first, self.selector_carry)
+        self.selector_carry = _rows(self.active, own, self.selector_carry)
+        self._select(self.due & self.active)
+        assert self.z is not None, "the first tick after a reset must be of every row"
+        self.action, self.step_extras = self.policy.act(
+            seen, self.z, self.carry, deterministic=self.deterministic, generator=self.policy_generator
+        )
+        self.env.step_async(self.action.cpu().numpy(), None if active is None else active.cpu().numpy())
+
+    def _select(self, rows: Tensor) -> None:
+        """Ask the selector for ``rows`` and open a decision in each."""
+        index = rows.nonzero().squeeze(-1)
+        if len(index) == 0:
+            return
+        choice = self.selector.select(
+            self.obs[index],
+            tuple(c[index] for c in self.selector_carry),
+            tuple(c[index] for c in self.carry),
+            self.first[index],
+            self.skill_generator,
+            self.deterministic,
+        )
+        self.z = _put(self.z, index, choice.z, self.num_envs)
+        for key, value in choice.extras.items():
+            self.extras[key] = _put(self.extras.get(key), index, value, self.num_envs)
+        for carry, new in zip(self.selector_carry, choice.carry, strict=bool(choice.carry)):
+            carry[index] = new
+        self.decision_z = _put(self.decision_z, index, choice.z, self.num_envs)
+        self.skill_step[index] = 0
+        if self.reward is not None and self.discount is not None:
+            self.reward[index], self.discount[index] = 0.0, 1.0
+
+    # -- the other half: take the result, close decisions --------------------------------------------------------
+
+    @torch.no_grad()
+    def receive(self) -> tuple[Batch, Batch | None]:
+        """Take the env's step and do the books."""
+        obs, reward, terminated, truncated, info = self.env.step_wait()
+        n = self.num_envs
+        assert self.z is not None
+        done = self._to(terminated) | self._to(truncated)
+        obs = self._to(obs)
+        next_obs = self._to(info["final_obs"]) if bool(done.any()) else obs
+        paid = self._to(reward).float()
+        step = Batch(
+            obs=self.obs,
+            next_obs=next_obs,
+            action=self.action,
+            reward=paid,
+            terminated=self._to(terminated),
+            truncated=self._to(truncated),
+            first=self.first,
+            z=self.z,
+            skill_step=self.skill_step.clone(),
+            active=self.active,
+            **self.step_extras,
+        )
+        for key, value in _true_infos(info, n).items():
+            step[f"info/{key}"] = self._to(value)
+        self.info = {key: value for key, value in info.items() if _is_rows(value, n)}
+        decisions = self._close(step, done)
+        self._count(paid, done, step)
+        keep = _like(self.active, self.action)
+        self.prev_action = torch.where(keep & ~_like(done, self.action), self.action, self._hold_back(done))
+        self.first = torch.where(self.active, done, self.first)
+        self.obs = obs
+        return step, decisions
+
+    def _close(self, step: Batch, done: Tensor) -> Batch | None:
+        """Pay the open decisions, find out which ended, and move z on in the others."""
+        active, next_obs, reward = self.active, step["next_obs"], step["reward"]
+        if self.reward is None or self.discount is None:
+            self.reward, self.discount = torch.zeros_like(reward), torch.ones_like(reward)
+        on = _like(active, reward)
+        self.reward = torch.where(on, self.reward + self.discount * reward, self.reward)
+        self.discount = torch.where(on, self.discount * self.gamma, self.discount)
+        self.skill_step = self.skill_step + active.long()
+        seen = next_obs[..., self.columns]
+        ends = self.policy.stop(seen, step["z"], self.skill_step)
+        if ends is not None:
+            ends = torch.rand(ends.shape, generator=self.skill_generator, device=self.device) < ends
+        moved = self.selector.advance(self.obs, step["z"], next_obs)
+        self.z = torch.where(_like(active & ~done, moved), moved, step["z"])
+        due = (self.selector.due(next_obs, moved, self.skill_step, ends) | done) & active
+        self.due = torch.where(active, due, self.due)
+        index = due.nonzero().squeeze(-1)
+        if len(index) == 0:
+            return None
+        assert self.decision_z is not None
+        return Batch(
+            row=index,
+            z=self.decision_z[index],
+            reward=self.reward[index],
+            discount=self.discount[index] * _like(~step["terminated"][index], self.discount[index]),
+            duration=self.skill_step[index],
+            terminated=step["terminated"][index],
+            **{key: value[index] for key, value in self.extras.items()},
+        )
+
+    def _count(self, reward: Tensor, done: Tensor, step: Batch) -> None:
+        """Returns and lengths of the episodes that ended, for ``metrics``."""
+        per_env = reward if reward.ndim == 1 else reward.sum(-1)
+        total = torch.zeros_like(per_env) if self.episode_return is None else self.episode_return
+        self.episode_return = total + per_env * self.active
+        self.episode_length = self.episode_length + self.active.long()
+        for i in (done & self.active).nonzero().squeeze(-1).tolist():
+            ended = {"episode/return": self.episode_return[i].item(), "episode/length": self.episode_length[i].item()}
+            if "info/success" in step:
+                ended["episode/success"] = float(step["info/success"][i])
+            self.finished.append(ended)
+            self.episode_return[i], self.episode_length[i] = 0.0, 0
+
+    def drain(self) -> list[dict[str, float]]:
+        """The episodes that ended since the last call."""
+        finished, self.finished = self.finished, []
+        return finished
+
+    # -- small things --------------------------------------------------------------------------------------------
+
+    def _to(self, value: np.ndarray) -> Tensor:
+        return torch.as_tensor(np.array(value), device=self.device)
+
+    def _no_action(self, n: int) -> Tensor:
+        space = self.env.single_action_space
+        dtype = torch.int64 if hasattr(space, "n") else torch.float32
+        return torch.zeros((n, *space.shape), dtype=dtype, device=self.device)
+
+    def _hold_back(self, done: Tensor) -> Tensor:
+        """Previous actions where no step was made, and none at all where an episode begins."""
+        return torch.where(_like(done, self.prev_action), self._no_action(self.num_envs), self.prev_action)
+
+    _SAVED = (
+        "obs", "first", "due", "skill_step", "z", "decision_z", "carry", "selector_carry", "prev_action", "reward",
+        "discount", "extras", "episode_return", "episode_length", "finished",
+    )  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, between ticks: a resumed collector goes on bit for bit where the env can."""
+        state = {key: getattr(self, key, None) for key in self._SAVED}
+        generators = {"skills": self.skill_generator.get_state(), "policy": self.policy_generator.get_state()}
+        return state | {"generators": generators, "env": self.env.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for key in self._SAVED:
+            setattr(self, key, state[key])
+        self.skill_generator.set_state(state["generators"]["skills"])
+        self.policy_generator.set_state(state["generators"]["policy"])
+        self.env.load_state_dict(state["env"])
+        self.info = {}
+
+
+def _like(mask: Tensor, value: Tensor) -> Tensor:
+    """``mask`` (N,) with trailing axes, to broadcast against ``value`` (N, ...)."""
+    return mask.reshape(mask.shape + (1,) * (value.ndim - mask.ndim))
+
+
+def _rows(mask: Tensor, new: Carry, old: Carry) -> Carry:
+    return tuple(torch.where(_like(mask, a), a, b) for a, b in zip(new, old, strict=True))
+
+
+def _put(whole: Tensor | None, index: Tensor, part: Tensor, n: int) -> Tensor:
+    """``whole`` (n, ...) with rows ``index`` set; made on the first call. A copy, since the old one was handed out."""
+    whole = part.new_zeros((n, *part.shape[1:])) if whole is None else whole.clone()
+    whole[index] = part
+    return whole
+
+
+def _is_rows(value: Any, n: int) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype != object and value.shape[:1] == (n,)
+
+
+def _true_infos(info: dict[str, Any], n: int) -> dict[str, np.ndarray]:
+    """The env's numeric infos as of the state that the step led to: the final one's where an episode ended."""
+    last = info.get("final_info", {})
+    values = {}
+    for key, value in info.items():
+        if key.startswith("_") or key == "final_obs" or not _is_rows(value, n):
+            continue
+        ended = info.get("_final_obs")
+        if ended is not None and _is_rows(last.get(key), n):
+            value = np.where(ended.reshape(ended.shape + (1,) * (value.ndim - 1)), last[key], value)
+        values[key] = value
+    return values

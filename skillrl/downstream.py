@@ -1,0 +1,35 @@
+"""What skills are used for. A use is a Learner to train on the task's env, and the budget that it gets."""
+
+from collections.abc import Callable
+
+from skillrl.learners.base import Learner
+from skillrl.skill_policy import SkillPolicy
+from skillrl.spec import Spec
+from skillrl.training import Schedule
+
+
+class Control:
+    """A controller chooses among frozen skills.
+
+    Args:
+        env_steps: budget in primitive steps. warmup, collect, updates: as in pretraining.
+        capacity: of the replay, in env steps.
+    """
+
+    def __init__(
+        self,
+        *,
+        env_steps: int = 100_000,
+        warmup: int = 1_000,
+        collect: int = 8,
+        updates: int = 1,
+        capacity: int = 1_000_000,
+    ):
+        self.schedule = Schedule(total=env_steps, warmup=warmup, collect=collect, updates=updates)
+        self.capacity = capacity
+
+    def learner(self, spec: Spec, skills: SkillPolicy, controller: Callable[..., Learner] | None) -> Learner:
+        """The controller over ``skills`` on the task of ``spec``."""
+        if controller is None:
+            raise ValueError("downstream=control needs a controller: add controller=dqn, sac or random")
+        return controller(spec, skills)

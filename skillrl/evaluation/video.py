@@ -1,0 +1,182 @@
+"""Videos: the skills side by side, and a controller's episodes with the skill that is in use. H.264 that browsers play."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skillrl.evaluation.figures import BAD, GOOD, skill_colours
+from skillrl.evaluation.rollouts import Film, Trajectories
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
+
+BAR, GAP, MACROBLOCK, MAP = 26, 4, 16, 64  # pixels: label bar, space between tiles, H.264's unit, side of the inset map
+INK, GROUND, QUIET = "#f4f6f8", "#14171c", "#aab3bf"
+SLOWEST, FASTEST = 12.0, 30.0  # frames a second: below it stutters, above it costs bytes
+HOLD = 0.8  # seconds for which the last frames stand
+
+
+def skill_video(told: Trajectories, film: Film, path: Path, *, fps: float) -> None:
+    """A tile for each filmed row, named "skill i" in the skill's colour, with a small map of where it has been."""
+    # Rows are dealt skill 0, 1, ..., K - 1 first, so a filmed row's number is its skill's.
+    colours = skill_colours(max(film.rows) + 1)
+    limits = _limits(told.coordinates[list(film.rows)])
+    tiles = []
+    for row in film.rows:
+        length, shots = int(told.length[row]), told.frames[row]
+        names = [f"skill {row}"] * len(shots)
+        trail = _trail(told.coordinates[row, : length + 1], [colours[row]] * length, film.every, limits)
+        ending = "fell" if told.terminated[row] else ""
+        tiles.append(_tiles(shots, names, [colours[row]] * len(shots), trail, ending, QUIET))
+    _write(path, tiles, fps, film.every)
+
+
+def control_video(used: Trajectories, film: Film, path: Path, *, fps: float) -> None:
+    """A tile for each filmed episode: the current skill's name and colour, and at the end how it went."""
+    discrete = used.z.ndim == 2 and np.issubdtype(used.z.dtype, np.integer)
+    colours = skill_colours(int(used.z.max()) + 1 if discrete else 1)
+    limits = _limits(used.coordinates[list(film.rows)])
+    tiles = []
+    for row in film.rows:
+        length, shots = int(used.length[row]), used.frames[row]
+        skills = used.z[row, :length] if discrete else np.zeros(length, dtype=int)
+        shown = skills[:: film.every][: len(shots)]
+        names = [f"skill {i}" if discrete else _vector(used.z[row, k * film.every]) for k, i in enumerate(shown)]
+        trail = _trail(used.coordinates[row, : length + 1], [colours[i] for i in skills], film.every, limits)
+        ending, colour = _outcome(used, row)
+        tiles.append(_tiles(shots, names, [colours[i] for i in shown], trail, ending, colour))
+    _write(path, tiles, fps, film.every)
+
+
+def _outcome(used: Trajectories, row: int) -> tuple[str, str]:
+    if used.success is not None:
+        return ("success", GOOD) if used.success[row] else ("missed", BAD)
+    return f"return {used.returns[row]:.1f}", QUIET
+
+
+def _vector(z: np.ndarray) -> str:
+    return "z = " + " ".join(f"{value:+.1f}" for value in z.reshape(-1)[:3]) + (" …" if z.size > 3 else "")
+
+
+def _limits(coordinates: np.ndarray) -> tuple[np.ndarray, float] | None:
+    """The square that shows every path in the plane, (centre, half side); None for bodies on a line or without a place."""
+    if coordinates.shape[-1] != 2:
+        return None
+    low, high = coordinates.min((0, 1)), coordinates.max((0, 1))
+    return (low + high) / 2, 0.55 * max(float((high - low).max()), 1e-3)
+
+
+def _trail(
+    path: np.ndarray, colours: Sequence[str], every: int, limits: tuple[np.ndarray, float] | None
+) -> list[np.ndarray]:
+    """One inset map (MAP, MAP, 4) uint8 for every filmed step: the path so far, each step in its skill's colour."""
+    from PIL import Image, ImageDraw
+
+    if limits is None:
+        return []
+    fine = 3 * MAP  # drawn larger and shrunk: Pillow's lines are not smooth
+    centre, half = limits
+    spots = ((path - centre) / half * [1, -1] + 1) / 2 * (fine - 12) + 6  # (t + 1, 2) pixels
+    image = Image.new("RGBA", (fine, fine), (20, 23, 28, 170))
+    draw, maps = ImageDraw.Draw(image), []
+    for step, colour in enumerate(colours):
+        if step % every == 0:
+            now = image.copy()
+            x, y = spots[step]
+            ImageDraw.Draw(now).ellipse([x - 6, y - 6, x + 6, y + 6], fill=colour, outline=INK, width=2)
+            maps.append(np.asarray(now.resize((MAP, MAP), Image.Resampling.LANCZOS)))
+        draw.line([tuple(spots[step]), tuple(spots[step + 1])], fill=colour, width=5)
+    return maps
+
+
+def _tiles(
+    shots: Sequence[np.ndarray],
+    names: Sequence[str],
+    colours: Sequence[str],
+    trail: Sequence[np.ndarray],
+    ending: str,
+    ending_colour: str,
+) -> list[np.ndarray]:
+    """Each shot under its label bar; the last one says how it ended."""
+    from PIL import Image, ImageDraw
+
+    font, tiles = _font(15), []
+    for i, shot in enumerate(shots):
+        height, width = shot.shape[:2]
+        tile = Image.new("RGB", (width, height + BAR), GROUND)
+        tile.paste(Image.fromarray(shot), (0, BAR))
+        draw = ImageDraw.Draw(tile)
+        draw.rounded_rectangle([6, 7, 18, 19], radius=3, fill=colours[i])
+        draw.text((25, BAR / 2), names[i], font=font, fill=INK, anchor="lm")
+        if ending and i == len(shots) - 1:
+            draw.text((width - 8, BAR / 2), ending, font=font, fill=ending_colour, anchor="rm")
+        if trail:
+            inset = Image.fromarray(trail[i])
+            tile.paste(inset, (width - MAP - 4, height + BAR - MAP - 4), inset)
+        tiles.append(np.asarray(tile))
+    return tiles
+
+
+def _write(path: Path, tiles: Sequence[Sequence[np.ndarray]], fps: float, every: int) -> None:
+    """Lays the tiles out in a grid and encodes it; rows that ended keep their last tile."""
+    import imageio_ffmpeg
+
+    steps = max(len(tile) for tile in tiles)
+    rate = float(np.clip(fps / every, SLOWEST, FASTEST))
+    speed = rate * every / fps
+    note = "" if abs(speed - 1) < 0.05 else f"{speed:.2g}× speed"
+    pictures = [_grid([tile[min(i, len(tile) - 1)] for tile in tiles], note) for i in range(steps)]
+    pictures += [pictures[-1]] * round(HOLD * rate)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = pictures[0].shape[:2]
+    settings: dict[str, Any] = {"codec": "libx264", "pix_fmt_out": "yuv420p", "macro_block_size": MACROBLOCK}
+    options = ["-crf", "24", "-preset", "medium", "-threads", "1", "-movflags", "+faststart", "-bitexact"]
+    partial = path.with_suffix(".partial.mp4")
+    writer = imageio_ffmpeg.write_frames(
+        str(partial), (width, height), fps=rate, quality=None, output_params=options, ffmpeg_log_level="error", **settings
+    )
+    writer.send(None)
+    for picture in pictures:
+        writer.send(np.ascontiguousarray(picture))
+    writer.close()
+    partial.replace(path)
+
+
+def _grid(tiles: Sequence[np.ndarray], note: str) -> np.ndarray:
+    """(H, W, 3) with H and W multiples of 16: H.264 in 4:2:0 wants whole blocks, and browsers then crop nothing."""
+    from PIL import Image, ImageColor, ImageDraw
+
+    height, width = tiles[0].shape[:2]
+    columns = columns_of(len(tiles))
+    lines = math.ceil(len(tiles) / columns)
+    foot = 22 if note else 0
+    full_w = -(-(columns * (width + GAP) + GAP) // MACROBLOCK) * MACROBLOCK
+    full_h = -(-(lines * (height + GAP) + GAP + foot) // MACROBLOCK) * MACROBLOCK
+    picture = np.empty((full_h, full_w, 3), np.uint8)
+    picture[:] = ImageColor.getrgb(GROUND)
+    left, top = (full_w - columns * (width + GAP) + GAP) // 2, (full_h - foot - lines * (height + GAP) + GAP) // 2
+    for i, tile in enumerate(tiles):
+        y, x = top + i // columns * (height + GAP), left + i % columns * (width + GAP)
+        picture[y : y + height, x : x + width] = tile
+    if note:
+        image = Image.fromarray(picture)
+        ImageDraw.Draw(image).text((full_w - 10, full_h - foot / 2), note, font=_font(13), fill=QUIET, anchor="rm")
+        picture = np.asarray(image)
+    return picture
+
+
+def columns_of(n: int) -> int:
+    """Columns of a grid of ``n`` tiles that is wider than high, with as few empty places as possible."""
+    widest = min(n, max(2, math.ceil(math.sqrt(2 * n))))
+    return min(range(math.ceil(math.sqrt(n)), widest + 1), key=lambda columns: (-n % columns, -columns))
+
+
+def _font(size: int) -> "FreeTypeFont":
+    """DejaVu Sans, which comes with matplotlib: the same letters on every machine."""
+    import matplotlib
+    from PIL import ImageFont
+
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

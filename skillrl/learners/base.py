@@ -1,0 +1,128 @@
+"""The contract of a skill learner, and the template that most papers fill: fit → relabel → agent.update."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skillrl.agents.base import Agent, build
+from skillrl.selector import Prior, Selector
+from skillrl.skill_policy import SkillPolicy, columns_on
+from skillrl.skill_spaces import SkillSpace
+from skillrl.spec import Batch, Metrics, Need, Spec
+
+Batches = dict[str, Batch | list[Batch]]
+"""What ``update`` receives: one entry a Need, a list where it asked for repeats."""
+
+
+class Learner(nn.Module):
+    """A skill learner: a skill policy, a prior over z, and an update.
+
+    Everything that training changes is a parameter, a buffer, an optimiser held as an attribute, or ``generator``:
+    that is what a checkpoint saves. ``gamma`` is the discount of what its agent is trained on.
+    """
+
+    policy: Any  # a SkillPolicy; None for a learner that has no skills of its own
+    gamma: float = 0.99
+
+    def __init__(self, spec: Spec):
+        super().__init__()
+        self.spec = spec
+        self.policy = None
+        self.generator = torch.Generator()
+
+    def behaviour(self) -> SkillPolicy:
+        """The policy that collects: the skill policy itself, unless the paper explores with another."""
+        assert self.policy is not None, f"{type(self).__name__} has no policy: it must override behaviour()"
+        return self.policy
+
+    def prior(self) -> Selector:
+        """Who gives z while collecting."""
+        return Prior(self.behaviour().space)
+
+    def needs(self) -> dict[str, Need]:
+        """The data of one update; empty: there is nothing to learn."""
+        return {}
+
+    def update(self, batches: Batches) -> Metrics:
+        """One round of learning: tensors in, detached tensors out. No logger, no ``.item()``, no global step."""
+        raise NotImplementedError
+
+    def maintain(self, env_steps: int) -> Metrics:
+        """Rare host work between rounds: dead codes, curricula."""
+        return {}
+
+
+class RewardLearner(Learner):
+    """Pays its own reward: subclasses write ``fit`` and ``intrinsic_reward``.
+
+    Args:
+        skill_space: the prior over z.
+        agent: ``agent(spec, actor=..., critic=...)`` → Agent; a class or a partial.
+        hidden_dims: widths of actor and critic.
+        policy_view: which view of the observation actor and critic take; None is all of it.
+        batch_size: transitions an update.
+        hold: env steps before z is drawn anew; None is the episode.
+        policy_class, arguments: a skill policy with more to it than the agent's own, and what it takes.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        skill_space: SkillSpace,
+        agent: Callable[..., Agent],
+        hidden_dims: Sequence[int],
+        policy_view: str | None,
+        batch_size: int,
+        hold: int | None,
+        policy_class: type[SkillPolicy] | None = None,
+        **arguments: Any,
+    ):
+        super().__init__(spec)
+        obs = spec.obs.select(policy_view)
+        self.policy, self.agent = build(
+            agent,
+            spec,
+            obs=obs,
+            action=spec.action,
+            space=skill_space,
+            hidden_dims=hidden_dims,
+            policy_class=policy_class,
+            **arguments,
+        )
+        self.gamma = self.agent.gamma
+        self.columns = spec.obs.columns(obs)
+        self.batch_size, self.selector = batch_size, Prior(skill_space, hold=hold)
+
+    def prior(self) -> Selector:
+        return self.selector
+
+    def needs(self) -> dict[str, Need]:
+        return {"batch": Need("transitions", self.batch_size)}
+
+    def fit(self, batch: Batch) -> Metrics:
+        """Learn the representation that the reward is read from."""
+        return {}
+
+    def intrinsic_reward(self, batch: Batch) -> Tensor:
+        """(B,), or (B, C) for a critic with channels. Called without gradient, on the fresh representation."""
+        raise NotImplementedError
+
+    def relabel(self, batch: Batch) -> Batch:
+        """What the agent sees: its own view, the fresh reward, and a z that goes on as it is."""
+        with torch.no_grad():
+            reward = self.intrinsic_reward(batch)
+        columns = columns_on(self.columns, reward.device)
+        return batch.replace(
+            obs=batch["obs"][..., columns], next_obs=batch["next_obs"][..., columns], reward=reward, next_z=batch["z"]
+        )
+
+    def update(self, batches: Batches) -> Metrics:
+        batch = batches["batch"]
+        assert isinstance(batch, Batch)
+        metrics = self.fit(batch)
+        relabelled = self.relabel(batch)
+        metrics |= self.agent.update(relabelled, self.generator)
+        return metrics | {"reward/intrinsic": relabelled["reward"].mean()}

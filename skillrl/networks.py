@@ -1,0 +1,194 @@
+"""Networks and the distributions that they give. A network takes (obs, z): z as the space samples it, embedded here."""
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from skillrl.skill_spaces import SkillSpace
+from skillrl.spec import Discrete, Field
+
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # SAC's usual range (Haarnoja 2018; Stable-Baselines3)
+
+
+class Distribution(Protocol):
+    """Over actions, batched; every method differentiable where the maths is."""
+
+    def sample(self, generator: Generator | None = None) -> tuple[Tensor, Tensor]: ...
+    def mode(self) -> Tensor: ...
+    def log_prob(self, action: Tensor) -> Tensor: ...
+
+
+class TanhNormal:
+    """tanh of a diagonal normal, on (-1, 1)^A. mean, log_std: (..., A)."""
+
+    def __init__(self, mean: Tensor, log_std: Tensor):
+        self.mean, self.log_std = mean, log_std
+
+    def sample(self, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """A reparametrised action (..., A) and its log-density (...)."""
+        shape, device = self.mean.shape, self.mean.device
+        return self.from_noise(torch.randn(shape, generator=generator, device=device, dtype=self.mean.dtype))
+
+    def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The action that standard normal ``noise`` (..., A) stands for, and its log-density."""
+        raw = self.mean + self.log_std.exp() * noise
+        normal = -0.5 * noise.square() - self.log_std - 0.5 * math.log(2 * math.pi)
+        return torch.tanh(raw), (normal - _log_tanh_slope(raw)).sum(-1)
+
+    def mode(self) -> Tensor:
+        return torch.tanh(self.mean)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Of an action strictly inside the box, (...)."""
+        raw = torch.atanh(action.clamp(-1 + 1e-6, 1 - 1e-6))
+        noise = (raw - self.mean) * torch.exp(-self.log_std)
+        normal = -0.5 * noise.square() - self.log_std - 0.5 * math.log(2 * math.pi)
+        return (normal - _log_tanh_slope(raw)).sum(-1)
+
+
+def _log_tanh_slope(raw: Tensor) -> Tensor:
+    """log(1 − tanh²(raw)), exact also where tanh saturates."""
+    return 2 * (math.log(2) - raw - F.softplus(-2 * raw))
+
+
+class Categorical:
+    """Over n actions; logits (..., n), an action is an int64 (...)."""
+
+    def __init__(self, logits: Tensor):
+        self.logits = logits.log_softmax(-1)
+
+    def sample(self, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """By the Gumbel trick: no host synchronisation, and one draw of noise per logit."""
+        uniform = torch.rand(self.logits.shape, generator=generator, device=self.logits.device)
+        action = (self.logits - torch.log(-torch.log(uniform.clamp(1e-12, 1 - 1e-7)))).argmax(-1)
+        return action, self.log_prob(action)
+
+    def mode(self) -> Tensor:
+        return self.logits.argmax(-1)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        return self.logits.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+
+
+def mlp(in_dim: int, hidden_dims: Sequence[int], out_dim: int) -> nn.Sequential:
+    """Linear layers with ReLU between them, PyTorch's own initialisation (as Stable-Baselines3's)."""
+    layers: list[nn.Module] = []
+    for width in hidden_dims:
+        layers += [nn.Linear(in_dim, width), nn.ReLU()]
+        in_dim = width
+    return nn.Sequential(*layers, nn.Linear(in_dim, out_dim))
+
+
+def _inputs(space: SkillSpace, obs: Tensor, z: Tensor, *others: Tensor) -> Tensor:
+    """Everything side by side, (..., width). With an agents axis in obs, (B, A, ...), z may be one for all of them."""
+    parts = [obs.float(), *others]
+    if space.embed_dim > 0:
+        skill = space.embed(z)
+        skill = skill.unsqueeze(-2) if skill.dim() < obs.dim() else skill
+        parts.append(skill.expand(*obs.shape[:-1], -1))
+    return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
+
+
+class Actor(nn.Module):
+    """π(a | obs, z): a tanh-normal over a box, or a categorical."""
+
+    def __init__(self, obs: Field, action: Field | Discrete, space: SkillSpace, hidden_dims: Sequence[int]):
+        super().__init__()
+        self.space = space
+        self.discrete = isinstance(action, Discrete)
+        out = action.n if isinstance(action, Discrete) else 2 * action.dim
+        self.net = mlp(obs.dim + space.embed_dim, hidden_dims, out)
+
+    def forward(self, obs: Tensor, z: Tensor) -> Distribution:
+        """obs (..., obs_dim), z as the space samples it."""
+        out = self.net(_inputs(self.space, obs, z))
+        if self.discrete:
+            return Categorical(out)
+        mean, log_std = out.chunk(2, -1)
+        return TanhNormal(mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX))
+
+
+class Critic(nn.Module):
+    """An ensemble of Q(obs, a, z), each with C channels: (ensemble, B, C).
+
+    ``reduce`` says what the actor climbs: here the sum of the channels; a successor-feature critic takes ψ·z instead.
+    """
+
+    def __init__(
+        self,
+        obs: Field,
+        action: Field,
+        space: SkillSpace,
+        hidden_dims: Sequence[int],
+        *,
+        ensemble: int = 2,
+        channels: int = 1,
+    ):
+        super().__init__()
+        self.space, self.channels = space, channels
+        in_dim = obs.dim + action.dim + space.embed_dim
+        self.nets = nn.ModuleList(mlp(in_dim, hidden_dims, channels) for _ in range(ensemble))
+
+    def forward(self, obs: Tensor, z: Tensor, action: Tensor) -> Tensor:
+        inputs = _inputs(self.space, obs, z, action)
+        return torch.stack([net(inputs) for net in self.nets])  # (ensemble, B, C)
+
+    def reduce(self, q: Tensor, z: Tensor) -> Tensor:
+        """(ensemble, B, C) → (ensemble, B)."""
+        return q.sum(-1)
+
+
+class DiscreteCritic(nn.Module):
+    """An ensemble of Q(obs, ·, z) over n actions: (ensemble, B, n)."""
+
+    def __init__(
+        self, obs: Field, action: Discrete, space: SkillSpace, hidden_dims: Sequence[int], *, ensemble: int = 1
+    ):
+        super().__init__()
+        self.space = space
+        in_dim = obs.dim + space.embed_dim
+        self.nets = nn.ModuleList(mlp(in_dim, hidden_dims, action.n) for _ in range(ensemble))
+
+    def forward(self, obs: Tensor, z: Tensor) -> Tensor:
+        inputs = _inputs(self.space, obs, z)
+        return torch.stack([net(inputs) for net in self.nets])
+
+
+class EpsilonGreedyChoice:
+    """The best of n actions by value, or with probability ε any of them. values: (..., n)."""
+
+    def __init__(self, values: Tensor, epsilon: Tensor):
+        self.values, self.epsilon = values, epsilon
+
+    def sample(self, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        shape, device = self.values.shape, self.values.device
+        explore = torch.rand(shape[:-1], generator=generator, device=device) < self.epsilon
+        action = torch.where(
+            explore, torch.randint(shape[-1], shape[:-1], generator=generator, device=device), self.mode()
+        )
+        return action, self.log_prob(action)
+
+    def mode(self) -> Tensor:
+        return self.values.argmax(-1)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        any_of_them = self.epsilon / self.values.shape[-1]
+        return torch.where(action == self.mode(), 1 - self.epsilon + any_of_them, any_of_them).log()
+
+
+class EpsilonGreedy(nn.Module):
+    """The actor of a value-based agent: it owns the critic that it reads and the ε that its agent anneals."""
+
+    epsilon: Tensor
+
+    def __init__(self, critic: DiscreteCritic, epsilon: float = 1.0):
+        super().__init__()
+        self.critic = critic
+        self.register_buffer("epsilon", torch.tensor(epsilon))
+
+    def forward(self, obs: Tensor, z: Tensor) -> Distribution:
+        return EpsilonGreedyChoice(self.critic(obs, z).amin(0), self.epsilon)

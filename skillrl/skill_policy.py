@@ -1,0 +1,102 @@
+"""Skill policies: (obs, z) → action. What is saved, loaded and used; it does not know who made it."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Generator, Tensor, nn
+
+from skillrl.networks import Actor, DiscreteCritic, Distribution, EpsilonGreedy
+from skillrl.skill_spaces import SkillSpace
+from skillrl.spec import Carry, Discrete, Field
+
+
+class SkillPolicy(nn.Module):
+    """The contract. ``obs`` names the observation that it takes: whoever calls it hands over those columns alone.
+
+    ``arguments`` are the constructor's, kept so that the skill library can write them down and build it again.
+    """
+
+    def __init__(self, *, obs: Field, action: Field | Discrete, space: SkillSpace, **arguments: Any):
+        super().__init__()
+        self.obs, self.action, self.space = obs, action, space
+        self.arguments = {"obs": obs, "action": action, "space": space, **arguments}
+
+    def initial(self, n: int) -> Carry:
+        """The carry of ``n`` fresh episodes; () if feed-forward."""
+        return ()
+
+    def observe(self, obs: Tensor, prev_action: Tensor, first: Tensor, carry: Carry) -> Carry:
+        """Every row, every env step, before anything else reads the carry. ``first`` (N,) marks fresh episodes."""
+        return carry
+
+    def dist(self, obs: Tensor, z: Tensor, carry: Carry = ()) -> Distribution:
+        """Differentiable in obs and z: frozen means ``requires_grad_(False)``, never ``no_grad``."""
+        raise NotImplementedError(f"{type(self).__name__} gives no distribution")
+
+    def act(
+        self,
+        obs: Tensor,
+        z: Tensor,
+        carry: Carry = (),
+        *,
+        deterministic: bool = False,
+        generator: Generator | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """obs (N, ...), z (N, ...) → action (N, ...) and extras (N, ...) that are stored with the transition."""
+        dist = self.dist(obs, z, carry)
+        return (dist.mode() if deterministic else dist.sample(generator)[0]), {}
+
+    def stop(self, obs: Tensor, z: Tensor, skill_step: Tensor) -> Tensor | None:
+        """The probability (N,) that the skill ends here; None: it has no say."""
+        return None
+
+
+class ActorPolicy(SkillPolicy):
+    """One feed-forward actor, the form that most learners save."""
+
+    def __init__(
+        self, *, obs: Field, action: Field | Discrete, space: SkillSpace, hidden_dims: Sequence[int], **arguments: Any
+    ):
+        super().__init__(obs=obs, action=action, space=space, hidden_dims=list(hidden_dims), **arguments)
+        self.actor = Actor(obs, action, space, hidden_dims)
+
+    def dist(self, obs: Tensor, z: Tensor, carry: Carry = ()) -> Distribution:
+        return self.actor(obs, z)
+
+
+class ValuePolicy(SkillPolicy):
+    """ε-greedy on a critic of its own: what a value-based agent (DQN) trains. Only for discrete actions."""
+
+    def __init__(
+        self, *, obs: Field, action: Field | Discrete, space: SkillSpace, hidden_dims: Sequence[int], **arguments: Any
+    ):
+        super().__init__(obs=obs, action=action, space=space, hidden_dims=list(hidden_dims), **arguments)
+        if not isinstance(action, Discrete):
+            raise ValueError("agent dqn needs a discrete action, this one is a box: take agent sac")
+        self.actor = EpsilonGreedy(DiscreteCritic(obs, action, space, hidden_dims))
+
+    def dist(self, obs: Tensor, z: Tensor, carry: Carry = ()) -> Distribution:
+        return self.actor(obs, z)
+
+
+@runtime_checkable
+class InfersSkills(Protocol):
+    """A policy that can tell which skill an observation speaks of; ``posterior_obs`` names the columns it looks at."""
+
+    posterior_obs: Field
+
+    def log_posterior(self, obs: Tensor) -> Tensor:
+        """obs (B, ...) of ``posterior_obs`` → log q(z | obs), (B, n)."""
+        ...
+
+
+def freeze(policy: SkillPolicy) -> SkillPolicy:
+    """For use and not for training: parameters take no gradient, modules are in evaluation mode."""
+    policy.requires_grad_(False)
+    return policy.eval()
+
+
+def columns_on(columns: list[int] | None, device: torch.device) -> Tensor | slice:
+    """An index for ``obs[..., index]``: a LongTensor, or the full slice where nothing is left out."""
+    return slice(None) if columns is None else torch.tensor(columns, device=device)

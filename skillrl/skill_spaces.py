@@ -1,0 +1,209 @@
+"""Skill spaces: a prior over z. Each samples, scores, embeds and enumerates; none knows a network.
+
+A space is a frozen dataclass, so that it can be written to a config and to a saved skill's ``config.json`` as it is.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from skillrl.spec import Discrete as DiscreteAction
+from skillrl.spec import Field
+
+
+class SkillSpace(Protocol):
+    """The face of every space. Discrete z is an int64 (B,), continuous z a float32 (B, dim)."""
+
+    @property
+    def embed_dim(self) -> int: ...
+    @property
+    def count(self) -> int | None: ...
+    def sample(self, n: int, generator: Generator | None = None) -> Tensor: ...
+    def log_prob(self, z: Tensor) -> Tensor: ...
+    def embed(self, z: Tensor) -> Tensor: ...
+    def enumerate(self, n: int | None = None) -> Tensor: ...
+    def action(self) -> Field | DiscreteAction: ...
+    def project(self, action: Tensor) -> Tensor: ...
+
+
+def _device(generator: Generator | None) -> torch.device:
+    return generator.device if generator is not None else torch.device("cpu")
+
+
+def _check_dim(space: str, name: str, value: int) -> None:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"skill_space.{name} of {space} is {value!r}: it must be a whole number of at least 1")
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """``n`` skills, uniformly. z is an int64 (B,). One skill says nothing, so it embeds to nothing (width 0)."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        _check_dim("Discrete", "n", self.n)
+
+    @property
+    def embed_dim(self) -> int:
+        return self.n if self.n > 1 else 0
+
+    @property
+    def count(self) -> int | None:
+        """How many skills there are; None where they are uncountable."""
+        return self.n
+
+    def sample(self, n: int, generator: Generator | None = None) -> Tensor:
+        return torch.randint(self.n, (n,), generator=generator, device=_device(generator))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return torch.full(z.shape, -math.log(self.n), device=z.device)
+
+    def embed(self, z: Tensor) -> Tensor:
+        """One-hot, (..., n)."""
+        if self.n == 1:
+            return torch.zeros(*z.shape, 0, device=z.device)
+        return F.one_hot(z, self.n).float()
+
+    def enumerate(self, n: int | None = None) -> Tensor:
+        """All skills in order, dealt round until there are ``n``."""
+        return torch.arange(n if n is not None else self.n) % self.n
+
+    def action(self) -> Field | DiscreteAction:
+        """What a controller must give, for ``project`` to make it a skill."""
+        return DiscreteAction(self.n)
+
+    def project(self, action: Tensor) -> Tensor:
+        return action
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """N(0, I). A controller's box action a becomes z = 1.5 a, as in the CSF code's hierarchy."""
+
+    dim: int
+
+    def __post_init__(self) -> None:
+        _check_dim("Gaussian", "dim", self.dim)
+
+    @property
+    def embed_dim(self) -> int:
+        return self.dim
+
+    @property
+    def count(self) -> int | None:
+        return None
+
+    def sample(self, n: int, generator: Generator | None = None) -> Tensor:
+        return torch.randn(n, self.dim, generator=generator, device=_device(generator))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)
+
+    def embed(self, z: Tensor) -> Tensor:
+        return z
+
+    def enumerate(self, n: int | None = None) -> Tensor:
+        """``n`` (16) fixed draws, the same every time."""
+        return self.sample(16 if n is None else n, Generator().manual_seed(0))
+
+    def action(self) -> Field | DiscreteAction:
+        return Field((self.dim,))
+
+    def project(self, action: Tensor) -> Tensor:
+        return 1.5 * action
+
+
+@dataclass(frozen=True)
+class Sphere:
+    """Uniform on the unit sphere S^{dim−1}; a box action is projected by its direction (zero goes to the first axis)."""
+
+    dim: int
+
+    def __post_init__(self) -> None:
+        _check_dim("Sphere", "dim", self.dim)
+
+    @property
+    def embed_dim(self) -> int:
+        return self.dim
+
+    @property
+    def count(self) -> int | None:
+        return None
+
+    def sample(self, n: int, generator: Generator | None = None) -> Tensor:
+        return self.project(torch.randn(n, self.dim, generator=generator, device=_device(generator)))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Against the surface measure: minus the log of the sphere's area."""
+        area = math.log(2) + 0.5 * self.dim * math.log(math.pi) - math.lgamma(0.5 * self.dim)
+        return torch.full(z.shape[:-1], -area, device=z.device)
+
+    def embed(self, z: Tensor) -> Tensor:
+        return z
+
+    def enumerate(self, n: int | None = None) -> Tensor:
+        """``n`` (16) points: evenly round the circle in two dimensions, else fixed draws."""
+        n = 16 if n is None else n
+        if self.dim != 2:
+            return self.sample(n, Generator().manual_seed(0))
+        angle = torch.arange(n) * (2 * math.pi / n)
+        return torch.stack([angle.cos(), angle.sin()], -1)
+
+    def action(self) -> Field | DiscreteAction:
+        return Field((self.dim,))
+
+    def project(self, action: Tensor) -> Tensor:
+        norm = action.norm(dim=-1, keepdim=True)
+        axis = F.one_hot(torch.zeros(action.shape[:-1], dtype=torch.int64, device=action.device), self.dim).float()
+        return torch.where(norm > 0, action / norm.clamp(min=1e-12), axis)
+
+
+@dataclass(frozen=True)
+class Box:
+    """Uniform on [low, high]^dim; a box action in [-1, 1] is stretched onto it."""
+
+    dim: int
+    low: float = -1.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_dim("Box", "dim", self.dim)
+        if not self.low < self.high:
+            raise ValueError(f"skill_space.low of Box is {self.low}: it must lie below high, which is {self.high}")
+
+    @property
+    def embed_dim(self) -> int:
+        return self.dim
+
+    @property
+    def count(self) -> int | None:
+        return None
+
+    def sample(self, n: int, generator: Generator | None = None) -> Tensor:
+        unit = torch.rand(n, self.dim, generator=generator, device=_device(generator))
+        return self.low + (self.high - self.low) * unit
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        inside = ((z >= self.low) & (z <= self.high)).all(-1)
+        density = torch.full(z.shape[:-1], -self.dim * math.log(self.high - self.low), device=z.device)
+        return torch.where(inside, density, -torch.inf)
+
+    def embed(self, z: Tensor) -> Tensor:
+        return z
+
+    def enumerate(self, n: int | None = None) -> Tensor:
+        """``n`` (16) fixed draws, the same every time."""
+        return self.sample(16 if n is None else n, Generator().manual_seed(0))
+
+    def action(self) -> Field | DiscreteAction:
+        return Field((self.dim,))
+
+    def project(self, action: Tensor) -> Tensor:
+        if (self.low, self.high) == (-1.0, 1.0):
+            return action
+        return self.low + (self.high - self.low) * 0.5 * (action + 1)

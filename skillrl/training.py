@@ -1,0 +1,129 @@
+"""train(): collect → add → update → hooks, round after round. It names no algorithm."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from skillrl.data.collector import Collector
+from skillrl.data.replay import Replay
+from skillrl.spec import Metrics
+
+if TYPE_CHECKING:
+    from skillrl.learners.base import Learner
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A round is ``collect`` env steps over all envs, then ``updates`` updates (UTD = updates / collect).
+
+    total: the budget in env steps; in updates when there is no env. warmup: env steps before the first update.
+    """
+
+    total: int
+    warmup: int = 0
+    collect: int = 8
+    updates: int = 1
+
+    def __post_init__(self) -> None:
+        for name, low in {"total": 0, "warmup": 0, "collect": 1, "updates": 0}.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < low:
+                key = "env_steps" if name == "total" else name
+                raise ValueError(f"{key} of the schedule is {value!r}: it must be a whole number of at least {low}")
+
+
+@dataclass
+class State:
+    """Where a run stands, between rounds: all that a hook can read and a checkpoint must hold."""
+
+    learner: "Learner"
+    data: Replay
+    collector: Collector | None
+    schedule: Schedule
+    env_steps: int = 0
+    grad_steps: int = 0
+    metrics: Metrics = field(default_factory=dict)
+    """Of the newest round that learned."""
+    episodes: list[dict[str, float]] = field(default_factory=list)
+    """That ended in the newest round."""
+
+    def finished(self) -> bool:
+        return (self.env_steps if self.collector else self.grad_steps) >= self.schedule.total
+
+    def counters(self) -> dict[str, int]:
+        return {"env_steps": self.env_steps, "grad_steps": self.grad_steps}
+
+
+Hook = Callable[[State], Any]
+
+
+def begin(*, env: Any, learner: "Learner", data: Replay, schedule: Schedule, seed: int = 0) -> State:
+    """A run at its first round: the env reset, nothing collected. ``env=None`` learns from ``data`` alone."""
+    if env is None:
+        return State(learner, data, None, schedule)
+    if schedule.collect % env.num_envs:
+        raise ValueError(f"collect is {schedule.collect}: it must be a multiple of env.num_envs, {env.num_envs}")
+    collector = Collector(
+        env,
+        learner.behaviour(),
+        learner.prior(),
+        spec=learner.spec,
+        gamma=learner.gamma,
+        seed=seed,
+        device=data.device,
+    )
+    collector.reset(seed)
+    return State(learner, data, collector, schedule)
+
+
+def train(
+    *,
+    env: Any,
+    learner: "Learner",
+    data: Replay,
+    schedule: Schedule,
+    hooks: Iterable[Hook] = (),
+    seed: int = 0,
+    state: State | None = None,
+) -> State:
+    """Train until the budget is spent, and return where it ended.
+
+    Args:
+        env: a vector env, or None to learn from ``data`` alone.
+        hooks: called with the State after every round: logging, checkpoints, snapshots.
+        seed: of the env, the skills and the policy's noise. The learner has its own generator.
+        state: a State to go on from, as ``begin`` or a checkpoint gives it.
+    """
+    state = state or begin(env=env, learner=learner, data=data, schedule=schedule, seed=seed)
+    hooks = list(hooks)
+    while not state.finished():
+        if state.collector is not None:
+            collect(state)
+        if state.env_steps >= schedule.warmup or state.collector is None:
+            learn(state)
+        for hook in hooks:
+            hook(state)
+    return state
+
+
+def collect(state: State) -> None:
+    """``schedule.collect`` env steps into the data."""
+    collector = state.collector
+    assert collector is not None
+    for _ in range(state.schedule.collect // collector.num_envs):
+        state.data.add(*collector.tick())
+    state.env_steps += state.schedule.collect
+    state.episodes = collector.drain()
+
+
+def learn(state: State) -> None:
+    """``schedule.updates`` updates; with an env, none while there is too little data for one."""
+    needs = state.learner.needs()
+    if state.collector is None and not (needs and state.data.ready(needs)):
+        raise ValueError(f"data holds {len(state.data)} transitions: too few for one update of this learner")
+    if not needs or not state.data.ready(needs):
+        return
+    for _ in range(state.schedule.updates if state.collector else 1):
+        state.metrics = state.learner.update(state.data.sample(needs))
+        state.grad_steps += 1
+    state.metrics = state.metrics | state.learner.maintain(state.env_steps)

@@ -1,0 +1,148 @@
+"""Distributions agree with their own densities; networks condition on z and broadcast it as promised."""
+
+import math
+
+import pytest
+import torch
+from torch import Generator
+
+from skillrl.networks import (
+    LOG_STD_MAX,
+    LOG_STD_MIN,
+    Actor,
+    Categorical,
+    Critic,
+    DiscreteCritic,
+    EpsilonGreedy,
+    EpsilonGreedyChoice,
+    TanhNormal,
+)
+from skillrl.skill_spaces import Discrete, Gaussian
+from skillrl.spec import Discrete as DiscreteAction
+from skillrl.spec import Field
+
+torch.set_num_threads(1)
+OBS, BOX = Field((3,)), Field((2,))
+
+
+def generator(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(("mean", "log_std"), [(0.0, 0.0), (0.8, -0.5), (-1.0, 0.3)])
+def test_tanh_normal_density_integrates_to_one(mean, log_std):
+    n = 200_000
+    action = (-1 + (torch.arange(n, dtype=torch.float64) + 0.5) * 2 / n).unsqueeze(-1)  # midpoints of (-1, 1)
+    dist = TanhNormal(torch.full((n, 1), mean).double(), torch.full((n, 1), log_std).double())
+    assert (dist.log_prob(action).exp().sum() * 2 / n).item() == pytest.approx(1, abs=1e-3)
+
+
+def test_tanh_normal_density_is_the_change_of_variables():
+    mean, log_std = torch.tensor([[0.3, -0.7]]).double(), torch.tensor([[-0.2, 0.4]]).double()
+    dist, noise = TanhNormal(mean, log_std), torch.tensor([[0.5, -1.1]]).double()
+    action, log_prob = dist.from_noise(noise)
+    raw = mean + log_std.exp() * noise
+    normal = torch.distributions.Normal(mean, log_std.exp()).log_prob(raw)
+    slope = (torch.tanh(raw + 1e-6) - torch.tanh(raw - 1e-6)) / 2e-6  # numerically, d tanh
+    assert torch.allclose(action, torch.tanh(raw))
+    assert log_prob.item() == pytest.approx((normal - slope.log()).sum().item(), abs=1e-7)
+    assert dist.log_prob(action).item() == pytest.approx(log_prob.item(), abs=1e-9)
+
+
+@pytest.mark.parametrize("mean", [-40.0, 40.0])
+def test_tanh_normal_is_finite_where_it_saturates(mean):
+    mean = torch.full((5, 2), mean, requires_grad=True)
+    log_std = torch.full((5, 2), LOG_STD_MAX, requires_grad=True)
+    action, log_prob = TanhNormal(mean, log_std).sample(generator())
+    assert action.abs().min() == 1  # float32's tanh has no more digits there
+    (log_prob.sum() + action.sum()).backward()
+    for tensor in (log_prob, mean.grad, log_std.grad, TanhNormal(mean, log_std).log_prob(action)):
+        assert tensor.isfinite().all()
+    # log(1 − tanh²(x)) → 2 log 2 − 2|x|: not a clipped constant, as log(1 − a² + ε) would be
+    far, _ = TanhNormal(torch.tensor([50.0]), torch.tensor([0.0])).from_noise(torch.tensor([0.0]))
+    _, at_50 = TanhNormal(torch.tensor([50.0]), torch.tensor([0.0])).from_noise(torch.tensor([0.0]))
+    assert far.item() == 1
+    assert at_50.item() == pytest.approx(-0.5 * math.log(2 * math.pi) - 2 * math.log(2) + 100)
+
+
+def test_tanh_normal_sample_is_reparametrised():
+    mean = torch.tensor([[0.2]], requires_grad=True)
+    action, _ = TanhNormal(mean, torch.zeros(1, 1)).sample(generator())
+    (grad,) = torch.autograd.grad(action.sum(), mean)
+    assert grad.item() == pytest.approx(1 - action.item() ** 2, rel=1e-5)
+    assert TanhNormal(mean, torch.zeros(1, 1)).mode().item() == pytest.approx(math.tanh(0.2))
+
+
+def frequencies(dist, n: int, actions: int) -> torch.Tensor:
+    action, log_prob = dist.sample(generator())
+    assert torch.equal(log_prob, dist.log_prob(action))
+    return torch.bincount(action, minlength=actions) / n
+
+
+def test_categorical_samples_by_its_probabilities():
+    n, probabilities = 60_000, torch.tensor([0.5, 0.3, 0.15, 0.05])
+    dist = Categorical((probabilities.log() + 3).expand(n, 4))  # logits need not be normalised
+    assert (frequencies(dist, n, 4) - probabilities).abs().max() < 0.01
+    assert torch.allclose(dist.log_prob(torch.full((n,), 2)).exp(), torch.tensor(0.15))
+    assert dist.mode()[0] == 0
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
+def test_epsilon_greedy_samples_by_its_probabilities(epsilon):
+    n = 60_000
+    dist = EpsilonGreedyChoice(torch.tensor([0.1, 2.0, -1.0, 0.5]).expand(n, 4), torch.tensor(epsilon))
+    probabilities = torch.tensor([0.0, 1 - epsilon, 0.0, 0.0]) + epsilon / 4
+    assert (frequencies(dist, n, 4) - probabilities).abs().max() < 0.01
+    each = EpsilonGreedyChoice(torch.tensor([0.1, 2.0, -1.0, 0.5]).expand(4, 4), torch.tensor(epsilon))
+    assert torch.allclose(each.log_prob(torch.arange(4)).exp(), probabilities)
+    assert each.mode().tolist() == [1, 1, 1, 1]
+
+
+def test_epsilon_greedy_reads_the_lower_of_its_ensemble():
+    critic = DiscreteCritic(OBS, DiscreteAction(4), Discrete(3), [8], ensemble=2)
+    obs, z = torch.randn(6, 3, generator=generator()), torch.arange(6) % 3
+    dist = EpsilonGreedy(critic)(obs, z)
+    assert torch.equal(dist.values, torch.minimum(*critic(obs, z)))
+    assert torch.equal(dist.epsilon, torch.tensor(1.0))
+
+
+def test_actor_depends_on_z_and_keeps_its_deviation_in_range():
+    torch.manual_seed(0)
+    actor = Actor(OBS, BOX, Discrete(3), [16])
+    obs = torch.randn(1, 3).expand(3, 3)
+    dist = actor(obs, torch.arange(3))
+    assert dist.mean.shape == (3, 2)
+    assert len(dist.mean.unique(dim=0)) == 3
+    wild = actor(obs * 1e4, torch.arange(3))
+    assert wild.log_std.min() >= LOG_STD_MIN and wild.log_std.max() <= LOG_STD_MAX
+    assert (wild.log_std.abs() > 1).any()
+    assert Actor(OBS, DiscreteAction(4), Discrete(3), [16])(obs, torch.arange(3)).logits.shape == (3, 4)
+
+
+def test_critic_ensemble_is_of_independent_members_with_channels():
+    torch.manual_seed(0)
+    critic = Critic(OBS, BOX, Gaussian(2), [16], ensemble=3, channels=4)
+    obs, z, action = torch.randn(5, 3), torch.randn(5, 2), torch.randn(5, 2)
+    q = critic(obs, z, action)
+    assert q.shape == (3, 5, 4)
+    assert not torch.allclose(q[0], q[1])
+    assert torch.allclose(critic.reduce(q, z), q.sum(-1))
+    for changed in ((obs + 1, z, action), (obs, z + 1, action), (obs, z, action + 1)):
+        assert not torch.allclose(critic(*changed), q)
+
+
+@pytest.mark.parametrize("space", [Discrete(3), Gaussian(2)], ids=["Discrete", "Gaussian"])
+def test_one_z_serves_all_agents(space):
+    torch.manual_seed(0)
+    actor = Actor(OBS, BOX, space, [16])
+    obs, z = torch.randn(5, 4, 3), space.sample(5, generator())
+    together = actor(obs, z)
+    assert together.mean.shape == (5, 4, 2)
+    for agent in range(4):
+        assert torch.allclose(together.mean[:, agent], actor(obs[:, agent], z).mean, atol=1e-6)
+    own = space.sample(20, generator(1)).unflatten(0, (5, 4))  # and each agent may have its own
+    assert torch.allclose(actor(obs, own).mean[2, 3], actor(obs[2, 3:], own[2, 3:]).mean[0], atol=1e-6)
+
+
+def test_one_skill_is_no_input():
+    assert Actor(OBS, BOX, Discrete(1), [8]).net[0].in_features == 3
