@@ -14,6 +14,7 @@ setup(
         "numpy>=2.0,<3",
         "gymnasium[mujoco]>=1.4,<1.5",
         "mujoco>=3.11,<3.12",  # Ant's and Humanoid's physics differ by version
+        "cloudpickle>=3,<4",
         "hydra-core>=1.3.2,<1.4",
         "wandb>=0.31,<1",
         "tensorboard>=2.19,<3",

@@ -34,7 +34,7 @@ class PlanePicture:
                 [x - radius, y - radius, x + radius, y + radius], fill=fill, outline=outline, width=2 * _SMOOTH
             )
 
-        small = min(wide, high) / 30
+        small = min(wide, high) / 22
         if self._goal_radius is not None:
             disc(now["goal"], self._goal_radius * scale, _GOAL, _GOAL[:3])
         disc(np.zeros(2), small / 3, _START)

@@ -1,10 +1,13 @@
 """Pictures of MuJoCo rows, drawn off-screen in the main process from a model of their own."""
 
+import atexit
 import ctypes.util
 import importlib
 import os
 import sys
+import weakref
 from dataclasses import dataclass
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -53,6 +56,8 @@ class MujocoPicture:
         self._data.qpos[:] = now["qpos"]
         mujoco.mj_forward(self._model, self._data)
         view = self._camera(camera, width / height)
+        # First, because an endless floor is laid out around wherever the scene's camera stands.
+        mujoco.mjv_updateCamera(self._model, self._data, view, self._scene)
         everything = mujoco.mjtCatBit.mjCAT_ALL
         mujoco.mjv_updateScene(self._model, self._data, self._option, None, view, everything, self._scene)
         if self._goal is not None:
@@ -99,12 +104,14 @@ class _Screen:
 
     def __init__(self, model: mujoco.MjModel, width: int, height: int):
         self.width, self.height = width, height
+        self._context: Any = None
         model.vis.global_.offwidth, model.vis.global_.offheight = width, height
         self._context = _gl_context(width, height)
         self._context.make_current()
         self._gpu = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._gpu)
         self._rect = mujoco.MjrRect(0, 0, width, height)
+        atexit.register(_close, weakref.ref(self))  # before OpenGL's own, which run in reverse order
 
     def draw(self, scene: mujoco.MjvScene) -> np.ndarray:
         self._context.make_current()
@@ -120,6 +127,13 @@ class _Screen:
         self._gpu.free()
         self._context.free()
         self._context = None
+
+    __del__ = close
+
+
+def _close(screen: weakref.ref) -> None:
+    if (alive := screen()) is not None:
+        alive.close()
 
 
 def _gl_context(width: int, height: int):

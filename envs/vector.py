@@ -23,7 +23,7 @@ class BatchedEnv(VectorEnv):
 
     In the step that ends a row's episode, `obs` is already the next episode's first observation;
     `info["final_obs"]` (num_envs, d) has the true last one, and `info["final_info"]` the true last infos. In rows that
-    did not end they equal `obs` and `info`. `info["_final_obs"]` and `info["_final_info"]` are the masks, (num_envs,) bool.
+    did not end they equal `obs` and `info`. The masks are `info["_final_obs"]` and `info["_final_info"]`.
 
     Args:
         task: what is seen, rewarded and ended.
@@ -196,6 +196,9 @@ class BatchedEnv(VectorEnv):
             picture.close()
         if rows is not None:
             rows.close()
+
+    def __del__(self) -> None:
+        self.close()
 
     def _idle(self, what: str) -> None:
         if self.closed:

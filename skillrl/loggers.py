@@ -122,7 +122,7 @@ class Logger:
     def state_dict(self) -> dict[str, Any]:
         """The averages under way, and how many rows stand in the file: a resumed run ends with the same CSV."""
         return {
-            "sums": {name: total.cpu() for name, total in self._sums.items()},
+            "sums": {name: total.clone() for name, total in self._sums.items()},
             "counts": dict(self._counts),
             "phase": self._phase,
             "written": self._written,

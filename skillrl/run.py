@@ -163,7 +163,7 @@ class Run:
             self.phase("control", task, learner, use.schedule, use.capacity)
         (self.folder / "controller").mkdir(exist_ok=True)
         safetensors.torch.save_file(
-            {name: tensor.cpu().contiguous() for name, tensor in learner.state_dict().items()},
+            {name: tensor.cpu().clone() for name, tensor in learner.state_dict().items()},
             self.folder / "controller" / "model.safetensors",
         )
 

@@ -4,14 +4,14 @@ import os
 import sys
 from pathlib import Path
 
+import learning_tier
+import pytest
+
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")  # before torch and numpy are imported
+    os.environ.setdefault(variable, "1")  # read when a test first imports numpy or torch
 if sys.platform == "linux":
     os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("WANDB_MODE", "offline")
-
-import learning_tier
-import pytest
 
 ROOT = Path(__file__).parents[1]
 

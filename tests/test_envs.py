@@ -287,7 +287,7 @@ def test_goals_are_drawn_anew_each_episode(make: type[VectorEnv]) -> None:
 
 
 def test_point_goal_ends_exactly_on_entering_the_radius() -> None:
-    env = PointGoal(num_envs=8, dtype="float64")  # distance 4, radius 1, steps of 0.2
+    env = PointGoal(num_envs=8, dtype="float64", distance=4.0, radius=0.9)  # 3.1 to go in steps of 0.2: the 16th enters
     obs, info = env.reset(seed=3)
     assert not info["success"].any()
     goal = obs[:, 2:].copy()
@@ -296,13 +296,14 @@ def test_point_goal_ends_exactly_on_entering_the_radius() -> None:
     for step in range(1, 20):
         obs, reward, terminated, truncated, info = env.step(towards)
         distance = np.linalg.norm(info["final_obs"][:, :2] - goal, axis=1)
-        entered = distance <= 1
+        entered = distance <= 0.9
         assert np.array_equal(terminated, entered) and np.array_equal(info["final_info"]["success"], entered)
         assert np.array_equal(reward, entered.astype(float)) and not truncated.any()
         assert not info["success"].any()  # after the reset: the next episode's
         if entered.any():
+            assert step == 16
             break
-    assert step in (15, 16) and (entered | away).all() and not entered[5]
+    assert np.array_equal(entered, ~away)
 
 
 def test_swimmer_goal_success_follows_the_bodys_position() -> None:
@@ -542,7 +543,7 @@ def test_pictures_show_the_body_and_its_goal(make: type[VectorEnv], camera: str)
     assert [frame.shape for frame in frames] == [(120, 160, 3)] * 2 and frames[0].dtype == np.uint8
     red, green, blue = frames[0].astype(int).transpose(2, 0, 1)
     body = (red > blue + 50) & (red > green + 20)  # (120, 160)
-    assert body.mean() > {"track": 0.002, "top": 0.0004}[camera]
+    assert body.mean() > 0.001
     assert ((green > red + 30) & (green > blue + 20)).any() == ("goal" in env.metadata["obs_names"])
     assert_same(state, env.state_dict())  # looking changes nothing
     assert_same(env.render_rows([1], camera=camera, **size), frames[:1])

@@ -138,6 +138,7 @@ def test_decisions_with_their_steps(ticks: int, waits: bool) -> None:
         assert batch["first"][i] == (key[2] == 0)
         assert batch["step_mask"][i].tolist() == [t < k for t in range(4)]
         assert keys_of(batch["step_obs"][i])[:k] == [(*key[:2], key[2] + t) for t in range(k)]
+        assert torch.equal(batch["step_obs"][i, k:], batch["step_obs"][i, k - 1].expand(4 - k, -1))  # padding
         assert [a.item() for a in batch["step_action"][i, :k]] == [
             world.log[(*key[:2], key[2] + t)]["action"].item() for t in range(k)
         ]

@@ -125,11 +125,12 @@ def test_segments_and_state_restore_it_bit_for_bit(every: int) -> None:
     saved = {"segment": replay.segment(since), "state": replay.state_dict()}
     torch.save(saved, file := io.BytesIO())
     again = restored([*files, file.getvalue()])
-    for _ in range(80):  # and it goes on alike, through another wrap
+    for tick in range(80):  # and it goes on alike, through another wrap
         step = world.tick([True, True, True])
         replay.add(*step)
         again.add(*step)
-    same(replay.sample(ALL), again.sample(ALL))
+        if tick % 10 == 9:
+            same(replay.sample(ALL), again.sample(ALL))
 
 
 def test_a_segment_costs_what_is_new() -> None:

@@ -81,12 +81,14 @@ def build(
     action: Field | Discrete,
     space: SkillSpace,
     hidden_dims: Sequence[int],
+    critic: Callable[..., Critic] = Critic,
     policy_class: type[SkillPolicy] | None = None,
     **arguments: Any,
 ) -> tuple[SkillPolicy, Agent]:
     """A policy and the agent that trains it, with networks of ``hidden_dims``.
 
-    agent: the class, or a partial of it. policy_class: instead of the agent's own, called with ``arguments`` too.
+    agent: the class, or a partial of it. critic: likewise, for box actions; with channels for a vector reward.
+    policy_class: instead of the agent's own, called with ``arguments`` too.
     """
     agent_class: Any = getattr(agent, "func", agent)
     policy_class = policy_class or agent_class.policy_class
@@ -95,4 +97,4 @@ def build(
         return policy, agent(spec, actor=policy.actor, critic=policy.actor.critic)
     if isinstance(action, Discrete):
         raise ValueError(f"agent {agent_class.__name__} needs a box action, this one is discrete: take agent dqn")
-    return policy, agent(spec, actor=policy.actor, critic=Critic(obs, action, space, hidden_dims))
+    return policy, agent(spec, actor=policy.actor, critic=critic(obs, action, space, hidden_dims))

@@ -26,7 +26,7 @@ INK = {
     "dark": {"text": "#e6eaf0", "faint": "#8a94a3", "line": "#39414d", "map": ("#191d24", "#8fb4ff")},
 }
 GOOD, BAD = "#2ea043", "#e5534b"
-MOST_PANELS = 6
+MOST_PANELS, DPI = 6, 170
 
 
 def skill_colours(n: int) -> list[str]:
@@ -61,7 +61,7 @@ def save(draw: "Callable[[dict[str, Any]], Figure]", path: Path) -> None:
         with _style(ink):
             figure = draw(ink)
             target = path if theme == "light" else path.with_suffix(".dark.png")
-            figure.savefig(target, dpi=170, transparent=True, bbox_inches="tight", metadata={"Software": None})
+            figure.savefig(target, dpi=DPI, transparent=True, bbox_inches="tight", metadata={"Software": None})
 
 
 def trajectories(arrays: dict[str, np.ndarray], scores: dict[str, Any], ink: dict[str, Any]) -> "Figure":
@@ -69,12 +69,14 @@ def trajectories(arrays: dict[str, np.ndarray], scores: dict[str, Any], ink: dic
     classed = bool((arrays["label"] >= 0).any())
     rows = np.flatnonzero(arrays["label"] >= 0) if classed else arrays["spread"]
     labels = arrays["label"][rows] if classed else np.zeros(len(rows), dtype=int)
-    figure, axes = _figure(6.2, 5.2)
+    figure, axes = _figure(6.4, 5.2)
     colours = skill_colours(int(labels.max()) + 1)
+    paths = []
     order = np.random.default_rng(0).permutation(len(rows))  # no skill lies on top of all the others
     for row, label in zip(rows[order], labels[order], strict=True):
         path = arrays["coordinates"][row, : arrays["length"][row] + 1]  # (t + 1, D)
-        _path(axes, path, colours[label])
+        paths.append((_curve(path), colours[label]))
+    _draw(axes, paths, paths)
     _frame(axes, arrays["coordinates"][rows], scores.get("coverage_cell"), ink)
     if len(colours) > 1:
         _legend(figure, axes, colours)
@@ -84,14 +86,17 @@ def trajectories(arrays: dict[str, np.ndarray], scores: dict[str, Any], ink: dic
 def control_trajectories(arrays: dict[str, np.ndarray], ink: dict[str, Any]) -> "Figure":
     """The controller's episodes: the colour is the skill in use, a ring the goal (green when it was reached)."""
     coordinates, z = arrays["control_coordinates"], arrays["control_z"]
-    figure, axes = _figure(6.2, 5.2)
+    figure, axes = _figure(5.6, 4.6)
     discrete = z.ndim == 2 and np.issubdtype(z.dtype, np.integer)
     count = int(max(z.max(), arrays["label"].max())) + 1 if discrete else 1
     colours = skill_colours(count)
+    pieces, last = [], []
     for row, length in enumerate(arrays["control_length"]):
         used = z[row, :length] if discrete else np.zeros(length, dtype=int)
         for start, stop in runs(used):
-            _path(axes, coordinates[row, start : stop + 1], colours[used[start]], end=stop == length, first=start)
+            pieces.append((_curve(coordinates[row, start : stop + 1], start), colours[used[start]]))
+        last.append(pieces[-1])
+    _draw(axes, pieces, last)
     goal, success = arrays["control_goal"], arrays["control_success"]
     if goal.shape[-1] == 2 and coordinates.shape[-1] == 2 and len(success):
         for place in np.unique(goal, axis=0):
@@ -110,7 +115,7 @@ def confusion(shares: np.ndarray, ink: dict[str, Any]) -> "Figure":
     from matplotlib.colors import LinearSegmentedColormap
 
     k = len(shares)
-    figure, axes = _figure(4.6, 4.6)
+    figure, axes = _figure(4.4, 4.4)
     axes.imshow(shares, cmap=LinearSegmentedColormap.from_list("shares", ink["map"]), vmin=0, vmax=1)
     axes.set(xlabel="taken for skill", ylabel="skill")
     ticks = np.arange(0, k, max(1, math.ceil(k / 16)))
@@ -192,11 +197,23 @@ def runs(values: np.ndarray) -> Iterator[tuple[int, int]]:
     return zip([0, *edges.tolist()], [*edges.tolist(), len(values)], strict=True)
 
 
-def _path(axes: "Axes", path: np.ndarray, colour: str, *, end: bool = True, first: int = 0) -> None:
-    x, y = path.T if path.shape[1] == 2 else (first + np.arange(len(path)), path[:, 0])
-    axes.plot(x, y, color=colour, lw=1.1, alpha=0.75, solid_capstyle="round", zorder=3)
-    if end:
-        axes.plot(x[-1], y[-1], "o", ms=3.2, color=colour, mec="none", zorder=4)
+def _curve(path: np.ndarray, first: int = 0) -> np.ndarray:
+    """(t, 2) points to draw: the path in the plane, or x over time for a body on a line."""
+    return path if path.shape[1] == 2 else np.column_stack([first + np.arange(len(path)), path[:, 0]])
+
+
+Path2D = tuple[np.ndarray, str]  # (t, 2) points and their colour
+
+
+def _draw(axes: "Axes", paths: Sequence[Path2D], ended: Sequence[Path2D]) -> None:
+    """Lines in their colours, and a dot where each of ``ended`` ends."""
+    from matplotlib.collections import LineCollection
+
+    points, colours = zip(*paths, strict=True)
+    axes.add_collection(LineCollection(points, colors=colours, lw=1.1, alpha=0.75, capstyle="round", zorder=3))
+    ends = np.array([curve[-1] for curve, _ in ended])
+    axes.scatter(*ends.T, s=11, c=[colour for _, colour in ended], linewidths=0, zorder=4)
+    axes.autoscale_view()
 
 
 def _frame(axes: "Axes", coordinates: np.ndarray, cell: float | None, ink: dict[str, Any]) -> None:

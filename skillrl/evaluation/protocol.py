@@ -101,9 +101,11 @@ def evaluate(
             by_chance = rollout(task, policy, Prior(policy.space, hold=controller.hold), seed=seed)
             scores |= control_metrics(used)
             scores |= {f"{key}_random": control_metrics(by_chance)[key] for key in ("success_rate", "return_mean")}
-            arrays |= _control_arrays(used, _goal(task, used))
+            goal = _goal(task, used)
+            arrays |= _control_arrays(used, goal)
             if film:
-                control_video(used, film, folder / "videos" / "control.mp4", fps=task.metadata["render_fps"])
+                target = folder / "videos" / "control.mp4"
+                control_video(used, film, target, fps=task.metadata["render_fps"], goal=goal)
     scores["notes"] = notes
     save(folder, scores, arrays)
     draw_all(Path(run_dir))

@@ -1,1 +1,238 @@
-def build_report(run_dir): ...
+"""``report.html``: what a run's skills do, at a glance. It is made from the files of the run's folder alone."""
+
+import base64
+import json
+import os
+import shlex
+import struct
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from skillrl.evaluation.figures import DPI, read_curves
+from skillrl.evaluation.report_page import card, figure, folded, page, section, table
+
+CSS_PIXELS = 100 / DPI  # an inch of a figure is 100 pixels of the page
+
+
+def build_report(run_dir: str | Path) -> Path:
+    """Writes ``run_dir/report.html`` and returns its path.
+
+    Reads config.yaml, run.json, metrics.csv and eval/; of these only eval/metrics.json must be there.
+    Errors: ValueError if it is not.
+    """
+    run = Path(run_dir)
+    if not (run / "eval" / "metrics.json").is_file():
+        raise ValueError(f"{run} has no eval/metrics.json to report on: evaluate the run first")
+    scores = json.loads((run / "eval" / "metrics.json").read_text())
+    config = _read(run / "config.yaml")
+    record = _read(run / "run.json")
+    title = _title(config)
+    parts = [
+        ("skills", "What the skills do", _skills(run, scores)),
+        ("apart", "Can they be told apart?", _apart(run, scores)),
+        ("use", "Put to use", _use(run, scores, config)),
+        ("learning", "How they were learnt", _learning(run)),
+        ("record", "The record", _record(scores, config, record)),
+    ]
+    shown = [(name, heading, part) for name, heading, part in parts if part]
+    links = "".join(f'<a href="#{name}">{escape(heading)}</a>' for name, heading, _ in shown)
+    body = (
+        f"<header><h1>{escape(title)}</h1><p class='soft'>{escape(_subtitle(run, config, record))}</p>"
+        f"<nav aria-label='Contents'>{links}</nav></header>\n<main>\n<ul class='cards' aria-label='Headline numbers'>"
+        f"{''.join(_cards(scores))}</ul>\n"
+        + "\n".join(section(name, heading, *part) for name, heading, part in shown)
+        + "\n</main>\n<footer>Made by skillrl from this run's own files. Everything on this page is inside it.</footer>"
+    )
+    target, partial = run / "report.html", run / "report.partial.html"
+    partial.write_text(page(f"{title}: skillrl report", body), encoding="utf-8")
+    os.replace(partial, target)
+    return target
+
+
+# ---- headline
+
+
+def _cards(scores: dict[str, Any]) -> list[str]:
+    """The numbers that say whether it worked, each beside what it has to beat."""
+    cards = []
+    if scores.get("discriminability") is not None:
+        arms = [("these skills", "discriminability"), ("untrained network", "discriminability_untrained")]
+        arms += [("labels shuffled", "discriminability_permuted"), ("chance", "chance")]
+        bars = [(name, scores[key], _percent(scores[key])) for name, key in arms if scores.get(key) is not None]
+        told = "of unseen rollouts are assigned to the right skill by a classifier that sees coarse position only."
+        cards.append(card("Told apart", _percent(scores["discriminability"]), "", told, bars))
+    cards.append(_outcome_card(scores))
+    if scores.get("displacement_median") is not None:
+        own, other = scores["displacement_median"], scores.get("displacement_median_untrained")
+        text = "Median distance between where a rollout starts and where it ends, in the env's units."
+        text += f" Untrained network: {other:.2f}." if other is not None else ""
+        cards.append(card("How far", f"{own:.2f}", "", text))
+    if scores.get("effective_skills") is not None:
+        of = scores["num_skills"] or round(1 / scores["chance"])
+        text = "How many skills the rollouts are worth: all of them if each is recognised with certainty, 1 if none is."
+        if scores["num_skills"] is None:
+            text += f" Of {of} fixed draws from a continuous space."
+        cards.append(card("Effective skills", f"{scores['effective_skills']:.1f}", f"of {of}", text))
+    if scores.get("state_coverage") is not None:
+        text = f"Different cells of side {scores['coverage_cell']:g} that 48 rollouts visited, skills dealt evenly."
+        cards.append(card("Coverage", f"{scores['state_coverage']}", "cells", text))
+    return cards
+
+
+def _outcome_card(scores: dict[str, Any]) -> str:
+    """What a controller, or the skills by themselves, achieve on the env's own terms."""
+    used = scores.get("return_mean_random") is not None
+    who = "with the controller" if used else "the policy" if scores["num_skills"] == 1 else "skills dealt evenly"
+    if scores.get("success_rate") is not None:
+        rate, by_chance = scores["success_rate"], scores.get("success_rate_random")
+        bars = [(who, rate, _percent(rate))]
+        bars += [] if by_chance is None else [("skills by chance", by_chance, _percent(by_chance))]
+        return card("Success", _percent(rate), "", "of 48 episodes of the task end in success.", bars)
+    own, by_chance = scores["return_mean"], scores.get("return_mean_random")
+    text = f"Mean of the env's own reward summed over an episode, 48 episodes, {who}."
+    if by_chance is not None:
+        text += f" Skills by chance: {by_chance:.3g}."
+    return card("Return", f"{own:.3g}", "", text)
+
+
+# ---- sections: (text, HTML), or None where there is nothing to show
+
+
+def _skills(run: Path, scores: dict[str, Any]) -> tuple[str, str] | None:
+    video = _video(run, "skills", "Every skill from the same kind of start. The small map shows the path so far.")
+    ways = _image(run, "trajectories", "All evaluation rollouts, coloured by skill; dots are ends, + the median start.")
+    notes = "".join(f"<p class='note'>{escape(note)}</p>" for note in scores.get("notes", []))
+    if not ways and not notes:
+        notes = "<p class='note'>No trajectories: this env states no coordinates.</p>"
+    return "The policy acts deterministically; each rollout has its own random start.", video + notes + ways
+
+
+def _apart(run: Path, scores: dict[str, Any]) -> tuple[str, str] | None:
+    image = _image(run, "confusion", "Rows: the skill that acted. Columns: what the classifier took it for.")
+    if not image:
+        return None
+    permuted, full = scores.get("discriminability_permuted"), scores.get("discriminability_obs")
+    text = (
+        "A fresh classifier is trained on half of the rollouts and asked about the other half. It sees positions floored to "
+        f"cells of side {scores['coverage_cell']:g}, because an untrained network already leaves traces a finer eye can read."
+    )
+    rows = [
+        ("these skills", _percent(scores["discriminability"])),
+        ("an untrained network of the same shape", _percent(scores.get("discriminability_untrained"))),
+        ("labels shuffled over rollouts", _percent(permuted)),
+        ("chance", _percent(scores.get("chance"))),
+        ("all of the observation (not a fair test)", _percent(full)),
+    ]
+    return text, f"<div class='pair'>{image}{figure(table(rows), 'Rollouts named rightly.')}</div>"
+
+
+def _use(run: Path, scores: dict[str, Any], config: dict[str, Any]) -> tuple[str, str] | None:
+    if scores.get("return_mean_random") is None:
+        return None
+    video = _video(run, "control", "Four episodes: the label is the skill in use, and at the end how it went.")
+    ways = _image(run, "control_trajectories", "48 episodes, coloured by the skill in use. Rings: goals, with success.")
+    curves = _image(run, "control_curves", "What was logged while the controller learned, over env steps.")
+    rows = [("controller", _name(config.get("controller")) or "none"), ("task", _name(config.get("task")) or "the same env")]
+    rows += [("success", _percent(scores.get("success_rate")))] if scores.get("success_rate") is not None else []
+    rows += [("mean return", f"{scores['return_mean']:.4g}"), ("mean episode length", f"{scores['episode_length']:.4g}")]
+    if scores.get("success_rate_random") is not None:
+        rows.append(("success, skills by chance", _percent(scores["success_rate_random"])))
+    rows.append(("mean return, skills by chance", f"{scores['return_mean_random']:.4g}"))
+    facts = figure(table(rows), "Over 48 deterministic episodes.")
+    text = "A controller chooses among the skills, which stay as they are; it sees the task's observation and reward."
+    return text, f"{video}<div class='pair'>{ways}{facts}</div>{curves}"
+
+
+def _learning(run: Path) -> tuple[str, str] | None:
+    curves = _image(run, "pretrain_curves", "Faint: as logged. Strong: a running mean.")
+    return ("What was logged during pretraining, over env steps.", curves) if curves else None
+
+
+def _record(scores: dict[str, Any], config: dict[str, Any], record: dict[str, Any]) -> tuple[str, str]:
+    rows = [("command", shlex.join(map(str, record["command"])))] if record.get("command") else []
+    git = record.get("git") or {}
+    if git.get("commit"):
+        rows.append(("commit", git["commit"] + (" with local changes" if git.get("dirty") else "")))
+    rows += [(name, str(record[name])) for name in ("started", "status") if record.get(name)]
+    rows += [(f"machine: {name}", str(value)) for name, value in _items(record.get("machine"))]
+    rows += [(name, str(value)) for name, value in _items(record.get("versions"))]
+    measured = [(name, _plain(value)) for name, value in sorted(scores.items()) if name != "notes"]
+    content = folded("All measurements", table(measured))
+    if config:
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        content += folded("Config", f"<pre tabindex='0'>{escape(text)}</pre>")
+    if rows:
+        content += folded("Command, commit, versions, machine", table(rows))
+    if git.get("diff"):
+        content += folded("Local changes", f"<pre class='wrap'>{escape(git['diff'])}</pre>")
+    return "Enough to do it again.", content
+
+
+# ---- small things
+
+
+def _title(config: dict[str, Any]) -> str:
+    learner = "Loaded skills" if config.get("skills") else _name(config.get("learner")) or "Skills"
+    env = _name(config.get("env"))
+    return f"{learner} on {env}" if env else learner
+
+
+def _subtitle(run: Path, config: dict[str, Any], record: dict[str, Any]) -> str:
+    rows = read_curves(run / "metrics.csv")
+    facts = [f"seed {config['seed']}"] if "seed" in config else []
+    for phase, verb in (("pretrain", "of pretraining"), ("control", "of control")):
+        steps = [float(row["env_steps"]) for row in rows if row.get("phase") == phase]
+        facts += [f"{max(steps):,.0f} env steps {verb}"] if steps else []
+    if config.get("skills"):
+        facts.append(f"skills from {config['skills']}")
+    return " · ".join([*facts, *([str(record["started"])[:10]] if record.get("started") else [])])
+
+
+def _name(node: Any) -> str:
+    """What a config node is called: the class that it names, with a Gymnasium id if it has one."""
+    if not isinstance(node, dict) or "_target_" not in node:
+        return ""
+    return str(node.get("id") or node["_target_"].rsplit(".", 1)[-1])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
+
+
+def _items(value: Any) -> list[tuple[str, Any]]:
+    return list(value.items()) if isinstance(value, dict) else []
+
+
+def _percent(share: float | None) -> str:
+    return "not measured" if share is None else f"{100 * share:.0f} %"
+
+
+def _plain(value: Any) -> str:
+    return "does not apply" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _data(path: Path, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _image(run: Path, name: str, caption: str) -> str:
+    light = run / "eval" / "figures" / f"{name}.png"
+    if not light.is_file():
+        return ""
+    dark = light.with_suffix(".dark.png")
+    source = f'<source media="(prefers-color-scheme: dark)" srcset="{_data(dark, "image/png")}">' if dark.is_file() else ""
+    width, height = struct.unpack(">II", light.read_bytes()[16:24])  # of the PNG's header: the page does not jump
+    size = f'width="{round(width * CSS_PIXELS)}" height="{round(height * CSS_PIXELS)}"'
+    image = f'<img src="{_data(light, "image/png")}" {size} alt="{escape(caption)}">'
+    return figure(f"<picture>{source}{image}</picture>", caption)
+
+
+def _video(run: Path, name: str, caption: str) -> str:
+    path = run / "eval" / "videos" / f"{name}.mp4"
+    if not path.is_file():
+        return ""
+    player = f'<video autoplay muted loop playsinline controls aria-label="{escape(caption)}" src="{_data(path, "video/mp4")}">'
+    return figure(f"{player}</video>", caption)

@@ -27,25 +27,32 @@ def skill_video(told: Trajectories, film: Film, path: Path, *, fps: float) -> No
     tiles = []
     for row in film.rows:
         length, shots = int(told.length[row]), told.frames[row]
-        names = [f"skill {row}"] * len(shots)
+        names = [f"skill {row}" if len(film.rows) > 1 else "policy"] * len(shots)
         trail = _trail(told.coordinates[row, : length + 1], [colours[row]] * length, film.every, limits)
         ending = "fell" if told.terminated[row] else ""
         tiles.append(_tiles(shots, names, [colours[row]] * len(shots), trail, ending, QUIET))
     _write(path, tiles, fps, film.every)
 
 
-def control_video(used: Trajectories, film: Film, path: Path, *, fps: float) -> None:
-    """A tile for each filmed episode: the current skill's name and colour, and at the end how it went."""
+def control_video(used: Trajectories, film: Film, path: Path, *, fps: float, goal: np.ndarray) -> None:
+    """A tile for each filmed episode: the current skill's name and colour, and at the end how it went.
+
+    goal: (R, D), D = 0 without one. It is marked on the map.
+    """
     discrete = used.z.ndim == 2 and np.issubdtype(used.z.dtype, np.integer)
     colours = skill_colours(int(used.z.max()) + 1 if discrete else 1)
-    limits = _limits(used.coordinates[list(film.rows)])
+    places = used.coordinates[list(film.rows)]
+    marked = goal.shape[-1] == places.shape[-1]
+    limits = _limits(np.concatenate([places, goal[list(film.rows), None]], 1) if marked else places)
     tiles = []
     for row in film.rows:
         length, shots = int(used.length[row]), used.frames[row]
         skills = used.z[row, :length] if discrete else np.zeros(length, dtype=int)
         shown = skills[:: film.every][: len(shots)]
         names = [f"skill {i}" if discrete else _vector(used.z[row, k * film.every]) for k, i in enumerate(shown)]
-        trail = _trail(used.coordinates[row, : length + 1], [colours[i] for i in skills], film.every, limits)
+        taken = [colours[i] for i in skills]
+        aim = goal[row] if marked else None
+        trail = _trail(used.coordinates[row, : length + 1], taken, film.every, limits, aim)
         ending, colour = _outcome(used, row)
         tiles.append(_tiles(shots, names, [colours[i] for i in shown], trail, ending, colour))
     _write(path, tiles, fps, film.every)
@@ -70,7 +77,11 @@ def _limits(coordinates: np.ndarray) -> tuple[np.ndarray, float] | None:
 
 
 def _trail(
-    path: np.ndarray, colours: Sequence[str], every: int, limits: tuple[np.ndarray, float] | None
+    path: np.ndarray,
+    colours: Sequence[str],
+    every: int,
+    limits: tuple[np.ndarray, float] | None,
+    goal: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """One inset map (MAP, MAP, 4) uint8 for every filmed step: the path so far, each step in its skill's colour."""
     from PIL import Image, ImageDraw
@@ -79,9 +90,16 @@ def _trail(
         return []
     fine = 3 * MAP  # drawn larger and shrunk: Pillow's lines are not smooth
     centre, half = limits
-    spots = ((path - centre) / half * [1, -1] + 1) / 2 * (fine - 12) + 6  # (t + 1, 2) pixels
-    image = Image.new("RGBA", (fine, fine), (20, 23, 28, 170))
+
+    def pixel(place: np.ndarray) -> np.ndarray:
+        return ((place - centre) / half * [1, -1] + 1) / 2 * (fine - 12) + 6
+
+    spots = pixel(path)  # (t + 1, 2)
+    image = Image.new("RGBA", (fine, fine), (20, 23, 28, 150))
     draw, maps = ImageDraw.Draw(image), []
+    if goal is not None:
+        x, y = pixel(goal)
+        draw.ellipse([x - 12, y - 12, x + 12, y + 12], outline=GOOD, width=5)
     for step, colour in enumerate(colours):
         if step % every == 0:
             now = image.copy()
@@ -170,6 +188,8 @@ def _grid(tiles: Sequence[np.ndarray], note: str) -> np.ndarray:
 
 def columns_of(n: int) -> int:
     """Columns of a grid of ``n`` tiles that is wider than high, with as few empty places as possible."""
+    if n <= 4:
+        return n
     widest = min(n, max(2, math.ceil(math.sqrt(2 * n))))
     return min(range(math.ceil(math.sqrt(n)), widest + 1), key=lambda columns: (-n % columns, -columns))
 

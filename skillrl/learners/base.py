@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from skillrl.agents.base import Agent, build
+from skillrl.networks import Critic
 from skillrl.selector import Prior, Selector
 from skillrl.skill_policy import SkillPolicy, columns_on
 from skillrl.skill_spaces import SkillSpace
@@ -64,6 +65,7 @@ class RewardLearner(Learner):
         policy_view: which view of the observation actor and critic take; None is all of it.
         batch_size: transitions an update.
         hold: env steps before z is drawn anew; None is the episode.
+        critic: ``critic(obs, action, space, hidden_dims)``, where the reward has channels.
         policy_class, arguments: a skill policy with more to it than the agent's own, and what it takes.
     """
 
@@ -77,6 +79,7 @@ class RewardLearner(Learner):
         policy_view: str | None,
         batch_size: int,
         hold: int | None,
+        critic: Callable[..., Critic] = Critic,
         policy_class: type[SkillPolicy] | None = None,
         **arguments: Any,
     ):
@@ -89,6 +92,7 @@ class RewardLearner(Learner):
             action=spec.action,
             space=skill_space,
             hidden_dims=hidden_dims,
+            critic=critic,
             policy_class=policy_class,
             **arguments,
         )
