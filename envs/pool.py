@@ -65,6 +65,7 @@ class Pool:
         bounds = np.linspace(0, n, workers + 1).round().astype(int).tolist()
         self._rows = list(itertools.pairwise(bounds))
         self._children: list[tuple[subprocess.Popen, socket.socket]] = []
+        self._interrupted = False
         try:
             for _ in self._rows:
                 self._children.append(_start(memory))
@@ -80,6 +81,7 @@ class Pool:
             os.close(memory)
 
     def step_async(self) -> None:
+        self._check()
         try:
             for _, sock in self._children:
                 sock.sendall(worker.STEP)
@@ -114,6 +116,7 @@ class Pool:
         self._children = []
 
     def _ask(self, kind: bytes, messages: Sequence[Any]) -> list[Any]:
+        self._check()
         try:
             for (_, sock), message in zip(self._children, messages, strict=True):
                 worker.send(sock, kind, message)
@@ -123,6 +126,7 @@ class Pool:
 
     def _answers(self) -> list[Any]:
         """One answer from each worker. All are read before an error is raised, so that none stays behind."""
+        self._interrupted = True  # until all are read: a Ctrl-C in between leaves answers in the sockets
         answers, errors = [], []
         for number, (child, sock) in enumerate(self._children):
             try:
@@ -133,9 +137,14 @@ class Pool:
             except (EOFError, OSError):
                 code = _exit_code(child)
                 errors.append(f"env worker {number} (rows {self._span(number)}) died with exit code {code}")
+        self._interrupted = False
         if errors:
             raise RuntimeError(errors[0])
         return answers
+
+    def _check(self) -> None:
+        if self._interrupted:
+            raise RuntimeError("env workers were interrupted in the middle of a step: the env can only be closed")
 
     def _span(self, number: int) -> str:
         start, stop = self._rows[number]

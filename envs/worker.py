@@ -11,6 +11,7 @@ import signal
 import socket
 import struct
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from envs.memory import map_shared, place
@@ -35,11 +36,16 @@ def receive_object(sock: socket.socket) -> Any:
     return pickle.loads(receive(sock, size))
 
 
-def receive(sock: socket.socket, size: int) -> bytes:
-    """Exactly `size` bytes. Raises EOFError when the other side has gone."""
+def receive(sock: socket.socket, size: int, idle: Callable[[], None] | None = None) -> bytes:
+    """Exactly `size` bytes; `idle` is called when the socket's own time limit passes. EOFError: nobody is there."""
     parts = []
     while size:
-        part = sock.recv(min(size, 1 << 20))
+        try:
+            part = sock.recv(min(size, 1 << 20))
+        except BlockingIOError:
+            if idle is not None:
+                idle()
+            continue
         if not part:
             raise EOFError
         parts.append(part)
@@ -53,6 +59,8 @@ def main(socket_fd: int, memory_fd: int, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sock = socket.socket(fileno=socket_fd)
+    # The kernel's limit, not Python's `settimeout`, which costs more calls a step.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 1, 0))
     with contextlib.suppress(EOFError, ConnectionError):
         _serve(sock, memory_fd, parent)
 
@@ -82,16 +90,12 @@ def _serve(sock: socket.socket, memory_fd: int, parent: int) -> None:
 
 def _next(sock: socket.socket, parent: int) -> bytes:
     """The next byte. A look at the parent each second covers the case that a fork of it still holds its socket."""
-    sock.settimeout(1.0)
-    while True:
-        try:
-            kind = receive(sock, 1)
-        except TimeoutError:
-            if os.getppid() != parent:
-                raise EOFError from None
-            continue
-        sock.settimeout(None)
-        return kind
+
+    def look() -> None:
+        if os.getppid() != parent:
+            raise EOFError
+
+    return receive(sock, 1, look)
 
 
 def _build(message: dict[str, Any], memory_fd: int) -> Slice:

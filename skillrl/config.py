@@ -3,45 +3,102 @@
 import inspect
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from gymnasium.vector import VectorEnv
+
+from skillrl import skill_library
+from skillrl.errors import BadInput, bad_input
+from skillrl.runtime import Runtime
 from skillrl.skill_library import resolve
 
+Config = dict[str, Any]
 HANDED = {"self", "spec", "skills", "actor", "critic", "directory"}
 """Parameters that code fills, never a config."""
 
 
-class BadInput(ValueError):
-    """What a person asked for cannot be had. The message is one or two lines: what, where, and what would be right."""
+@dataclass(frozen=True)
+class Settings:
+    """The top level of a run's config. Groups that can be left out are None.
+
+    skills: a run's folder or a skills folder to use; None: this run learns its own.
+    evaluate: whether the run ends with an evaluation.
+    checkpoint_every: env steps.
+    """
+
+    seed: int
+    skills: str | None
+    evaluate: bool
+    checkpoint_every: int
+    pretrain: Mapping
+    env: Mapping
+    learner: Mapping
+    runtime: Mapping
+    logger: Mapping
+    task: Mapping | None = None
+    downstream: Mapping | None = None
+    controller: Mapping | None = None
 
 
-def check_config(config: Mapping[str, Any], trusted: Iterable[str] = ()) -> None:
-    """Each node with a ``_target_`` must be allowed, and have exactly the keys of its signature, of the right types.
+@dataclass(frozen=True)
+class Pretrain:
+    """The budget of the pretraining: a Schedule's, and the capacity of the replay."""
+
+    env_steps: int
+    warmup: int
+    collect: int
+    updates: int
+    capacity: int
+
+
+def complete(config: Config) -> Config:
+    """With every key of Settings that may be left out."""
+    return {"task": None, "downstream": None, "controller": None} | config
+
+
+def check_config(config: Config) -> None:
+    """All of a run's config: keys and types as the signatures have them, classes from allowed packages alone.
 
     Errors: BadInput naming the key.
     """
+    check_keys("", config, Settings)
+    check_keys("pretrain", config["pretrain"], Pretrain)
+    check_keys("runtime", config["runtime"], Runtime)
+    check_nodes(config, config["runtime"]["trusted"])
+    if config["checkpoint_every"] < 1:
+        raise BadInput(f"checkpoint_every is {config['checkpoint_every']}: it must be at least 1 env step")
+
+
+def check_nodes(config: Any, trusted: Iterable[str] = ()) -> None:
+    """Each node with a ``_target_`` must be allowed, and have exactly the keys of its signature, of the right types."""
     for where, node in nodes(config):
-        try:
-            target = resolve(node["_target_"], trusted)
-        except ValueError as error:
-            raise BadInput(f"{where}: {error}") from error
-        wanted = parameters(target)
-        given = {key for key in node if not key.startswith("_")}
-        if unknown := sorted(given - wanted.keys()):
-            known = ", ".join(sorted(wanted)) or "none"
-            raise BadInput(f"{where}.{unknown[0]} is no key of {node['_target_']}: it has {known}")
-        if missing := sorted(wanted.keys() - given):
-            raise BadInput(f"{where}.{missing[0]} is missing: {node['_target_']} wants it")
-        hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
-        for key in sorted(given):
-            if not fits(node[key], hints.get(key, Any)):
-                hint = inspect.formatannotation(hints[key])
-                raise BadInput(f"{where}.{key} is {node[key]!r}: it must be {hint.replace('collections.abc.', '')}")
+        with bad_input(where):
+            target = resolve(str(node["_target_"]), trusted)
+        check_keys(where, node, target)
 
 
-def nodes(config: Any, where: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+def check_keys(where: str, node: Mapping[str, Any], target: Any) -> None:
+    """``node`` has exactly the parameters of ``target``, each of its type."""
+    prefix, wanted = f"{where}." if where else "", parameters(target)
+    given = {key for key in node if key not in ("_target_", "_partial_")}
+    if unknown := sorted(given - wanted.keys()):
+        known = ", ".join(sorted(wanted)) or "none"
+        raise BadInput(f"{prefix}{unknown[0]} is no key of {node.get('_target_', where or 'the config')}: it has {known}")
+    if missing := sorted(wanted.keys() - given):
+        raise BadInput(f"{prefix}{missing[0]} is missing: {node.get('_target_', where or 'the config')} wants it")
+    hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    for key in sorted(given):
+        if node[key] == "???":
+            raise BadInput(f"{prefix}{key} is missing: give it a value")
+        if not fits(node[key], hints.get(key, Any)):
+            hint = inspect.formatannotation(hints[key])
+            raise BadInput(f"{prefix}{key} is {node[key]!r}: it must be {hint.replace('collections.abc.', '')}")
+
+
+def nodes(config: Any, where: str = "") -> Iterator[tuple[str, Config]]:
     """Every dict with a ``_target_``, with its key path."""
-    if isinstance(config, Mapping):
+    if isinstance(config, dict):
         if "_target_" in config:
             yield where, config
         for key, value in config.items():
@@ -74,8 +131,32 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is str:
         return isinstance(value, str)
-    if origin in (list, tuple, Sequence):
+    if (origin or hint) in (list, tuple, Sequence):
         return isinstance(value, list) and all(fits(item, arguments[0] if arguments else Any) for item in value)
-    if origin in (dict, Mapping):
-        return isinstance(value, Mapping)
+    if (origin or hint) in (dict, Mapping):
+        content = arguments[1] if arguments else Any
+        return isinstance(value, Mapping) and all(fits(item, content) for item in value.values())
     return isinstance(value, Mapping)  # a node of its own
+
+
+def distrust(config: Config) -> None:
+    """Of a config that was read from disk: no env imports a module that nobody on this command line has trusted."""
+    trusted = config["runtime"]["trusted"]
+    for where, node in nodes(config):
+        module = str(node.get("id", "")).rpartition(":")[0]
+        if module and not skill_library.within(module, trusted):
+            raise BadInput(f"{where}.id is {node['id']!r}, which runs {module}: allow it with runtime.trusted=[{module}]")
+
+
+def with_env_of_skills(config: Config) -> Config:
+    """A copy in which loaded skills are used where they were learnt, on this machine's workers."""
+    with bad_input("skills"):
+        env = skill_library.about(config["skills"])["about"].get("env")
+        if env is None:
+            return config
+        target = resolve(str(env.get("_target_")), config["runtime"]["trusted"])
+        if not issubclass(target, VectorEnv) or len(list(nodes(env))) != 1:
+            raise ValueError(f"the env that they were learnt in is no vector env but {env!r}: name one with env=")
+    env = env | ({"workers": config["runtime"]["workers"]} if "workers" in env else {})
+    distrust({"env": env, "runtime": config["runtime"]})
+    return config | {"env": env}

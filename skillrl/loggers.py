@@ -80,7 +80,7 @@ class Logger:
             if name not in self._sums:
                 self._open_metric(name, value)
             value = value.detach() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
-            if self._sums[name].device != value.device:
+            if self._sums[name].device != value.device:  # after a resume, or where a metric changes sides
                 self._sums[name] = self._sums[name].to(value.device)
             self._sums[name].add_(value)
             self._counts[name] += 1
@@ -90,7 +90,8 @@ class Logger:
             raise ValueError(f"metric {name!r} needs a group: write it as 'group/name'")
         if isinstance(value, Tensor) and value.dim() > 0:
             raise ValueError(f"metric {name!r} has shape {tuple(value.shape)}: a metric is one number")
-        self._sums[name], self._counts[name] = torch.zeros((), dtype=torch.float64), 0
+        device = value.device if isinstance(value, Tensor) else None
+        self._sums[name], self._counts[name] = torch.zeros((), dtype=torch.float64, device=device), 0
 
     def write(self, *, env_steps: int, grad_steps: int, steps: int | None = None) -> Row:
         """Write the means since the last row. ``steps``: of this phase, where that is not ``env_steps``.

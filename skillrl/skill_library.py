@@ -1,11 +1,11 @@
 """Skills on disk: ``config.json`` says how the policy is built, ``model.safetensors`` holds its tensors. No pickle.
 
-What a config may build is limited: a class is taken only from packages on the allow-list, and only if it is defined
-there, so that loading a stranger's skills runs no stranger's code.
+What a config may build is limited: classes alone, only from packages on the allow-list, and only those defined there,
+so that loading a stranger's skills runs no stranger's code.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,21 +14,24 @@ from typing import Any
 import safetensors.torch
 from safetensors import SafetensorError
 
+from skillrl.atomic import write, write_tensors
 from skillrl.skill_policy import SkillPolicy, freeze
 
 ALLOWED = ("skillrl", "envs", "gymnasium", "torch.nn", "stable_baselines3")
 FORMAT = 1
 
 
+class NotAllowed(ValueError):
+    """A file wants code to be run that nobody here has trusted."""
+
+
 def save(policy: SkillPolicy, folder: str | Path, *, about: dict[str, Any] | None = None) -> Path:
     """Write a skill policy. about: facts for people (learner, env, env_steps), kept in ``config.json``."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    target = f"{type(policy).__module__}.{type(policy).__qualname__}"
-    config = {"format": FORMAT, "policy": _encode({"_target_": target, **policy.arguments}), "about": about or {}}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in policy.state_dict().items()}
-    _replace(folder / "model.safetensors", safetensors.torch.save(tensors))
-    _replace(folder / "config.json", json.dumps(config, indent=2).encode())
+    config = {"format": FORMAT, "policy": _encode(policy, policy.arguments), "about": about or {}}
+    write_tensors(folder / "model.safetensors", policy)
+    write(folder / "config.json", json.dumps(config, indent=2))  # last: it says that the skills are whole
     return folder
 
 
@@ -44,8 +47,10 @@ def load(path: str | Path, *, device: str = "cpu", trusted: Iterable[str] = ()) 
         policy.load_state_dict(safetensors.torch.load((folder / "model.safetensors").read_bytes()))
     except FileNotFoundError as error:
         raise ValueError(f"skills {folder} are incomplete: {Path(error.filename).name} is missing") from error
-    except (SafetensorError, KeyError, TypeError, RuntimeError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
+    except NotAllowed:
+        raise
+    except (SafetensorError, KeyError, TypeError, RuntimeError, AttributeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise ValueError(f"skills {folder} are corrupt or of another version: {reason}") from error
     return freeze(policy.to(device))
 
@@ -70,47 +75,39 @@ def about(path: str | Path) -> dict[str, Any]:
     return config
 
 
-def check_targets(config: Any, trusted: Iterable[str] = ()) -> None:
-    """Refuse a config in which any ``_target_`` lies outside the allow-list."""
-    for target in _targets(config):
-        resolve(target, trusted)
+def resolve(target: str, trusted: Iterable[str] = ()) -> type:
+    """The class that a ``_target_`` names, if it is allowed: defined in a package on the list.
 
-
-def resolve(target: str, trusted: Iterable[str] = ()) -> Any:
-    """What a ``_target_`` names, if it is allowed: a class or function defined in an allowed package."""
+    Errors: NotAllowed, and ValueError where there is no such class.
+    """
     allowed = (*ALLOWED, *trusted)
     module, _, name = target.rpartition(".")
-    if not _within(module, allowed):
-        raise ValueError(f"_target_ {target!r} is not allowed: it lies outside {', '.join(allowed)} (runtime.trusted)")
+    if not within(module, allowed):
+        raise NotAllowed(f"_target_ {target!r} is not allowed: it lies outside {', '.join(allowed)} (runtime.trusted)")
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"_target_ {target!r} does not exist: {error}") from error
-    if not _within(getattr(found, "__module__", ""), allowed):
-        raise ValueError(f"_target_ {target!r} is not allowed: it is defined elsewhere")
+    if not isinstance(found, type):
+        raise NotAllowed(f"_target_ {target!r} is not allowed: it is no class")
+    if not within(found.__module__, allowed):
+        raise NotAllowed(f"_target_ {target!r} is not allowed: it is defined in {found.__module__}")
     return found
 
 
-def _within(module: str, packages: Iterable[str]) -> bool:
+def within(module: str, packages: Iterable[str]) -> bool:
+    """Whether a dotted module is one of the packages or lies in one."""
     return any(module == package or module.startswith(package + ".") for package in packages)
 
 
-def _targets(config: Any) -> Iterator[str]:
-    if isinstance(config, dict):
-        if "_target_" in config:
-            yield str(config["_target_"])
-        for value in config.values():
-            yield from _targets(value)
-    elif isinstance(config, list):
-        for value in config:
-            yield from _targets(value)
-
-
-def _encode(value: Any) -> Any:
+def _encode(value: Any, arguments: dict[str, Any] | None = None) -> Any:
+    """As JSON. arguments: of an object that is no dataclass."""
     if is_dataclass(value) and not isinstance(value, type):
+        arguments = {f.name: getattr(value, f.name) for f in fields(value)}
+    if arguments is not None:
         target = f"{type(value).__module__}.{type(value).__qualname__}"
-        return {"_target_": target, **{f.name: _encode(getattr(value, f.name)) for f in fields(value)}}
-    if isinstance(value, dict):
+        return {"_target_": target, **{key: _encode(item) for key, item in arguments.items()}}
+    if isinstance(value, Mapping):
         return {key: _encode(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_encode(item) for item in value]
@@ -118,15 +115,15 @@ def _encode(value: Any) -> Any:
 
 
 def _decode(value: Any, trusted: tuple[str, ...]) -> Any:
-    if isinstance(value, dict):
-        built = {key: _decode(item, trusted) for key, item in value.items() if key != "_target_"}
-        return resolve(value["_target_"], trusted)(**built) if "_target_" in value else built
+    """The inverse. Of all classes on the list, a file may name policies and dataclasses: they only hold values."""
     if isinstance(value, list):
         return [_decode(item, trusted) for item in value]
-    return value
-
-
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(path.name + ".partial")
-    beside.write_bytes(content)
-    beside.replace(path)
+    if not isinstance(value, dict):
+        return value
+    built = {key: _decode(item, trusted) for key, item in value.items() if key != "_target_"}
+    if "_target_" not in value:
+        return built
+    target = resolve(str(value["_target_"]), trusted)
+    if not (issubclass(target, SkillPolicy) or is_dataclass(target)):
+        raise NotAllowed(f"_target_ {value['_target_']!r} is not allowed in skills: it is no policy and no dataclass")
+    return target(**built)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from skillrl.data.collector import Collector
 from skillrl.data.replay import Replay
-from skillrl.spec import Metrics
+from skillrl.spec import Batch, Metrics
 
 if TYPE_CHECKING:
     from skillrl.learners.base import Learner
@@ -107,11 +107,15 @@ def train(
 
 
 def collect(state: State) -> None:
-    """``schedule.collect`` env steps into the data."""
+    """``schedule.collect`` env steps into the data: infos that the env records, decisions where they are needed."""
     collector = state.collector
     assert collector is not None
+    recorded = {f"info/{key}" for key in collector.env.metadata.get("record", ())}
+    decide = any(need.source == "decisions" for need in state.learner.needs().values())
     for _ in range(state.schedule.collect // collector.num_envs):
-        state.data.add(*collector.tick())
+        step, decisions = collector.tick()
+        kept = Batch({key: value for key, value in step.items() if not key.startswith("info/") or key in recorded})
+        state.data.add(kept, decisions if decide else None)
     state.env_steps += state.schedule.collect
     state.episodes = collector.drain()
 

@@ -152,6 +152,22 @@ def test_interrupts_are_the_parents_business() -> None:
     assert not _alive(pid)
 
 
+def test_after_an_interrupted_step_nothing_stale_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = Swimmer(num_envs=2, workers=2)
+    env.reset(seed=0)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("envs.worker.receive", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            rollout(env, 1)
+    with pytest.raises(RuntimeError, match="interrupted"):
+        env.state_dict()
+    env.close()
+
+
 # --- nothing outlives the parent ---------------------------------------------------------------------------------
 
 # No `if __name__ == "__main__"`, a task of its own, and torch imported: what a user's script may be.
@@ -172,13 +188,14 @@ env = BatchedEnv(task, num_envs=4, workers=2, horizon=50, dtype="float32", obser
                  coverage={{"key": "xy", "cell": 1.0}}, record=[])
 env.reset(seed=0)
 assert (env.step(np.zeros((4, 2), np.float32))[1] == 7).all()
-print(*(child.pid for child, _ in env._rows._children), flush=True)
 {then}
+print(*(child.pid for child, _ in env._rows._children), flush=True)
 while True:
     env.step(np.zeros((4, 2), np.float32))
 """
 FORK = """
 if os.fork() == 0:  # holds copies of the parent's sockets
+    os.close(1)
     time.sleep(8)
     os._exit(0)
 """

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    Draw = Callable[[dict[str, Any]], Figure]
 
 # Ten hues that stay apart on white and on black, also for most colour-blind readers (Observable 10).
 PALETTE = (
@@ -39,22 +42,22 @@ def draw_all(run_dir: Path) -> None:
     arrays = dict(np.load(run_dir / "eval" / "trajectories.npz"))
     scores = json.loads((run_dir / "eval" / "metrics.json").read_text())
     rows = read_curves(run_dir / "metrics.csv")
-    wanted: dict[str, Callable[[dict[str, Any]], Figure]] = {}
+    wanted: dict[str, Draw] = {}
     if arrays["coordinates"].shape[-1]:
-        wanted["trajectories"] = lambda ink: trajectories(arrays, scores, ink)
+        wanted["trajectories"] = partial(trajectories, arrays, scores)
     if "confusion" in arrays:
-        wanted["confusion"] = lambda ink: confusion(arrays["confusion"], ink)
+        wanted["confusion"] = partial(confusion, arrays["confusion"])
     if "control_coordinates" in arrays and arrays["control_coordinates"].shape[-1]:
-        wanted["control_trajectories"] = lambda ink: control_trajectories(arrays, ink)
+        wanted["control_trajectories"] = partial(control_trajectories, arrays)
     for phase in ("pretrain", "control"):
         found = curves_of(rows, phase)
         if found:
-            wanted[f"{phase}_curves"] = lambda ink, found=found: curves(found, ink)
+            wanted[f"{phase}_curves"] = partial(curves, found)
     for name, draw in wanted.items():
         save(draw, run_dir / "eval" / "figures" / f"{name}.png")
 
 
-def save(draw: "Callable[[dict[str, Any]], Figure]", path: Path) -> None:
+def save(draw: "Draw", path: Path) -> None:
     """Draws for both themes, on a transparent ground."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for theme, ink in INK.items():
@@ -212,7 +215,7 @@ def _draw(axes: "Axes", paths: Sequence[Path2D], ended: Sequence[Path2D]) -> Non
     points, colours = zip(*paths, strict=True)
     axes.add_collection(LineCollection(points, colors=colours, lw=1.1, alpha=0.75, capstyle="round", zorder=3))
     ends = np.array([curve[-1] for curve, _ in ended])
-    axes.scatter(*ends.T, s=11, c=[colour for _, colour in ended], linewidths=0, zorder=4)
+    axes.scatter(ends[:, 0], ends[:, 1], s=11, c=[colour for _, colour in ended], linewidths=0, zorder=4)
     axes.autoscale_view()
 
 
@@ -223,7 +226,8 @@ def _frame(axes: "Axes", coordinates: np.ndarray, cell: float | None, ink: dict[
         return
     low, high = coordinates.min((0, 1)), coordinates.max((0, 1))
     centre, half = (low + high) / 2, 0.56 * max(float((high - low).max()), 1e-3)
-    axes.set(xlim=(centre[0] - half, centre[0] + half), ylim=(centre[1] - half, centre[1] + half), xlabel="x", ylabel="y")
+    (left, bottom), (right, top) = centre - half, centre + half
+    axes.set(xlim=(left, right), ylim=(bottom, top), xlabel="x", ylabel="y")
     axes.set_aspect("equal")
     axes.plot(*np.median(coordinates[:, 0], axis=0), "+", ms=9, color=ink["text"], zorder=5)
     axes.grid(False)
@@ -245,7 +249,9 @@ def _legend(figure: "Figure", axes: "Axes", colours: Sequence[str]) -> None:
                     handlelength=1.2, ncols=1 if len(colours) <= 10 else 2)  # fmt: skip
         return
     norm = BoundaryNorm(np.arange(len(colours) + 1) - 0.5, len(colours))
-    figure.colorbar(ScalarMappable(norm, ListedColormap(list(colours))), ax=axes, label="skill", shrink=0.8)
+    bar = figure.colorbar(ScalarMappable(norm, ListedColormap(list(colours))), ax=axes, label="skill", shrink=0.8)
+    bar.set_ticks(range(0, len(colours), math.ceil(len(colours) / 10)))
+    bar.minorticks_off()
 
 
 def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
@@ -267,7 +273,7 @@ def _style(ink: dict[str, Any]) -> Iterator[None]:
     """One look for all figures. Figures are made without pyplot, so no window system is ever asked."""
     import matplotlib
 
-    rc: dict[str, Any] = {
+    rc: Any = {
         "font.family": "DejaVu Sans", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
         "axes.edgecolor": ink["faint"], "axes.labelcolor": ink["faint"], "xtick.color": ink["faint"],
         "ytick.color": ink["faint"], "text.color": ink["text"], "axes.grid": True, "grid.color": ink["line"],
@@ -281,7 +287,9 @@ def _style(ink: dict[str, Any]) -> Iterator[None]:
 def _oklch(lightness: float, chroma: float, hue: float) -> str:
     """sRGB hex of an OKLCH colour (Ottosson 2020)."""
     a, b = chroma * math.cos(hue), chroma * math.sin(hue)
-    lms = np.array([[1, 0.3963377774, 0.2158037573], [1, -0.1055613458, -0.0638541728], [1, -0.0894841775, -1.2914855480]])
+    lms = np.array(
+        [[1, 0.3963377774, 0.2158037573], [1, -0.1055613458, -0.0638541728], [1, -0.0894841775, -1.2914855480]]
+    )
     rgb = np.array(
         [[4.0767416621, -3.3077115913, 0.2309699292], [-1.2684380046, 2.6097574011, -0.3413193965],
          [-0.0041960863, -0.7034186147, 1.7076147010]]

@@ -1,13 +1,14 @@
 """What is measured of skills, as pure functions of arrays. R rollouts of at most T steps, coordinates (R, T + 1, D).
 
 The fresh classifier is a small MLP, trained from scratch on the cells that half of the rollouts visited. It sees each
-cell twice: standardised, and on a logarithmic scale round the middle. A table of cells (one-hot) would know nothing of a cell
-next door, so it would fail the very skills that go far; raw coordinates would let it read an untrained network's
+cell twice: standardised, and on a logarithmic scale round the middle. A table of cells (one-hot) would know nothing of
+a cell next door, so it would fail the very skills that go far; raw coordinates would let it read an untrained network's
 millimetres. With the last layer starting at zero an uninformed classifier stays at chance.
 """
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -75,7 +76,7 @@ def displacement(coordinates: np.ndarray, length: np.ndarray) -> np.ndarray:
 
 
 def cell_table(coordinates: np.ndarray, length: np.ndarray, cell: float) -> Table:
-    """The cells of each rollout with the share of its steps spent there. The start is not counted: no skill chose it."""
+    """The cells of each rollout with the share of its steps spent there; the start is left out: no skill chose it."""
     rows, steps = np.nonzero(np.arange(1, coordinates.shape[1]) <= length[:, None])
     visits = np.column_stack([rows, cells(coordinates[rows, steps + 1], cell)])
     lines, counts = np.unique(visits, axis=0, return_counts=True)
@@ -85,7 +86,7 @@ def cell_table(coordinates: np.ndarray, length: np.ndarray, cell: float) -> Tabl
 
 
 def obs_table(obs: np.ndarray, length: np.ndarray) -> Table:
-    """All of the observation, at ``OBS_STEPS`` steps of each rollout or at all if there are fewer. obs (R, T + 1, ...)."""
+    """All of the observation (R, T + 1, ...), at ``OBS_STEPS`` steps of each rollout or at all if there are fewer."""
     flat = obs.reshape(*obs.shape[:2], -1)
     picks = [np.unique(np.linspace(1, end, min(OBS_STEPS, int(end))).round().astype(int)) for end in length]
     rows = np.repeat(np.arange(len(length)), [len(pick) for pick in picks])
@@ -138,7 +139,7 @@ def _fit(features: Tensor, labels: Tensor, weight: Tensor, num_skills: int, gene
     """Weights and biases of a two-layer MLP after ``FIT_STEPS`` full-batch steps of AdamW."""
     sizes = [features.shape[1], HIDDEN, HIDDEN, num_skills]
     net: list[Tensor] = []
-    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for fan_in, fan_out in pairwise(sizes):
         net += [torch.randn(fan_in, fan_out, generator=generator) * math.sqrt(2 / fan_in), torch.zeros(fan_out)]
     net[4] = torch.zeros_like(net[4])  # the classifier starts out knowing nothing
     for parameter in net:

@@ -70,7 +70,7 @@ def evaluate(
     make_task_env: MakeEnv | None = None,
     video: bool = True,
 ) -> dict[str, Any]:
-    """Measures skills, and their use on a task, and writes metrics, trajectories, figures and videos to ``run_dir/eval``.
+    """Measures skills, and their use on a task; writes metrics, trajectories, figures and videos to ``run_dir/eval``.
 
     Args:
         make_env: num_envs → a vector env of ours; closed again here.
@@ -84,7 +84,7 @@ def evaluate(
     """
     folder = Path(run_dir) / "eval"
     clear(folder)
-    deal, notes = Deal.of(policy.space), []
+    deal, notes = Deal.of(policy.space), list[str]()
     with closing(make_env(min(len(deal.z), MAX_ROWS))) as env:
         film = _film(env, range(deal.num_skills), FILMED_SKILLS, notes) if video else None
         told = rollouts(env, policy, deal.z, seed=seed, film=film)
@@ -115,7 +115,7 @@ def evaluate(
 def skill_metrics(
     told: Trajectories, deal: Deal, count: int | None, cell: float | None, *, seed: int
 ) -> tuple[dict[str, Any], metrics.Recognition | None]:
-    """What is measured of the trained skills alone, and the fresh classifier's answers. Without cells, without skills: None."""
+    """What is measured of the skills themselves, and the fresh classifier's answers (None without cells or skills)."""
     spread, known = told.take(deal.spread), told.take(np.flatnonzero(deal.labels >= 0))
     labels, k = deal.labels[deal.labels >= 0], deal.num_skills
     has_skills = len(labels) > 0
@@ -139,7 +139,7 @@ def skill_metrics(
 
 
 def control_metrics(episodes: Trajectories) -> dict[str, float | None]:
-    """Of the env's own reward and success: ``success_rate`` (None if the env knows none), ``return_mean``, ``episode_length``."""
+    """By the env's own reward; ``success_rate`` is None where the env knows no success."""
     return {
         "success_rate": None if episodes.success is None else float(episodes.success.mean()),
         "return_mean": float(episodes.returns.mean()),
@@ -181,7 +181,7 @@ def _goal(env: Any, episodes: Trajectories) -> np.ndarray:
 
 
 def _film(env: Any, rows: Sequence[int], most: int, notes: list[str]) -> Film | None:
-    """At most ``most`` of the rows, evenly spaced. A picture never costs the numbers: if none can be drawn, a note says why."""
+    """At most ``most`` of the rows, evenly spaced. None, and a note of why, where nothing can be drawn."""
     rows = [row for row in rows if row < env.num_envs]
     chosen = [rows[i * len(rows) // most] for i in range(most)] if len(rows) > most else rows
     try:

@@ -116,8 +116,8 @@ def _apart(run: Path, scores: dict[str, Any]) -> tuple[str, str] | None:
         return None
     permuted, full = scores.get("discriminability_permuted"), scores.get("discriminability_obs")
     text = (
-        "A fresh classifier is trained on half of the rollouts and asked about the other half. It sees positions floored to "
-        f"cells of side {scores['coverage_cell']:g}, because an untrained network already leaves traces a finer eye can read."
+        "A fresh classifier is trained on half of the rollouts and asked about the other half. It sees positions "
+        f"floored to cells of side {scores['coverage_cell']:g}: a finer eye can tell even an untrained network's."
     )
     rows = [
         ("these skills", _percent(scores["discriminability"])),
@@ -135,12 +135,15 @@ def _use(run: Path, scores: dict[str, Any], config: dict[str, Any]) -> tuple[str
     video = _video(run, "control", "Four episodes: the label is the skill in use, and at the end how it went.")
     ways = _image(run, "control_trajectories", "48 episodes, coloured by the skill in use. Rings: goals, with success.")
     curves = _image(run, "control_curves", "What was logged while the controller learned, over env steps.")
-    rows = [("controller", _name(config.get("controller")) or "none"), ("task", _name(config.get("task")) or "the same env")]
-    rows += [("success", _percent(scores.get("success_rate")))] if scores.get("success_rate") is not None else []
-    rows += [("mean return", f"{scores['return_mean']:.4g}"), ("mean episode length", f"{scores['episode_length']:.4g}")]
-    if scores.get("success_rate_random") is not None:
-        rows.append(("success, skills by chance", _percent(scores["success_rate_random"])))
-    rows.append(("mean return, skills by chance", f"{scores['return_mean_random']:.4g}"))
+    rows = [
+        ("controller", _name(config.get("controller")) or "none"),
+        ("task", _name(config.get("task")) or "the same env"),
+        ("success", _percent(scores.get("success_rate"))),
+        ("success, skills by chance", _percent(scores.get("success_rate_random"))),
+        ("mean return", f"{scores['return_mean']:.4g}"),
+        ("mean return, skills by chance", f"{scores['return_mean_random']:.4g}"),
+        ("mean episode length", f"{scores['episode_length']:.4g}"),
+    ]
     facts = figure(table(rows), "Over 48 deterministic episodes.")
     text = "A controller chooses among the skills, which stay as they are; it sees the task's observation and reward."
     return text, f"{video}<div class='pair'>{ways}{facts}</div>{curves}"
@@ -192,10 +195,12 @@ def _subtitle(run: Path, config: dict[str, Any], record: dict[str, Any]) -> str:
 
 
 def _name(node: Any) -> str:
-    """What a config node is called: the class that it names, with a Gymnasium id if it has one."""
+    """What a config node is called: the class that it names, or its Gymnasium id, and the agent inside if any."""
     if not isinstance(node, dict) or "_target_" not in node:
         return ""
-    return str(node.get("id") or node["_target_"].rsplit(".", 1)[-1])
+    name = str(node.get("id") or node["_target_"].rsplit(".", 1)[-1])
+    agent = _name(node.get("agent"))
+    return f"{name} ({agent})" if agent else name
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -223,7 +228,9 @@ def _image(run: Path, name: str, caption: str) -> str:
     if not light.is_file():
         return ""
     dark = light.with_suffix(".dark.png")
-    source = f'<source media="(prefers-color-scheme: dark)" srcset="{_data(dark, "image/png")}">' if dark.is_file() else ""
+    source = ""
+    if dark.is_file():
+        source = f'<source media="(prefers-color-scheme: dark)" srcset="{_data(dark, "image/png")}">'
     width, height = struct.unpack(">II", light.read_bytes()[16:24])  # of the PNG's header: the page does not jump
     size = f'width="{round(width * CSS_PIXELS)}" height="{round(height * CSS_PIXELS)}"'
     image = f'<img src="{_data(light, "image/png")}" {size} alt="{escape(caption)}">'
@@ -234,5 +241,5 @@ def _video(run: Path, name: str, caption: str) -> str:
     path = run / "eval" / "videos" / f"{name}.mp4"
     if not path.is_file():
         return ""
-    player = f'<video autoplay muted loop playsinline controls aria-label="{escape(caption)}" src="{_data(path, "video/mp4")}">'
-    return figure(f"{player}</video>", caption)
+    source = f'aria-label="{escape(caption)}" src="{_data(path, "video/mp4")}"'
+    return figure(f"<video autoplay muted loop playsinline controls {source}></video>", caption)

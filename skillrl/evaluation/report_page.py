@@ -51,7 +51,8 @@ th,td{text-align:left;padding:5px 16px 5px 0;border-bottom:1px solid var(--line)
 color:var(--soft)}
 td{font-variant-numeric:tabular-nums;overflow-wrap:anywhere}tr:last-child>*{border:0}
 footer{padding-top:40px;padding-bottom:48px;color:var(--soft);font-size:.85rem}
-@media (max-width:560px){main,header,footer{padding-left:16px;padding-right:16px}header{padding-top:28px}figure{padding:10px}}
+@media (max-width:560px){main,header,footer{padding-left:16px;padding-right:16px}
+header{padding-top:28px}figure{padding:10px}}
 @media print{video{display:none}}
 """
 
@@ -87,10 +88,9 @@ def card(title: str, number: str, unit: str, text: str, bars: Sequence[tuple[str
         for i, (name, share, value) in enumerate(bars)
     )
     small = f" <small>{escape(unit)}</small>" if unit else ""
+    head = f"<h3>{escape(title)}</h3><p class='number'>{escape(number)}{small}</p><p>{escape(text)}</p>"
     return (
-        f"<li class='card{' wide' if lines else ''}'><h3>{escape(title)}</h3><p class='number'>{escape(number)}{small}</p><p>{escape(text)}</p>"
-        + (f"<dl class='bars'>{lines}</dl>" if lines else "")
-        + "</li>"
+        f"<li class='card wide'>{head}<dl class='bars'>{lines}</dl></li>" if lines else f"<li class='card'>{head}</li>"
     )
 
 

@@ -1,4 +1,4 @@
-"""Videos: the skills side by side, and a controller's episodes with the skill that is in use. H.264 that browsers play."""
+"""Videos that browsers play: the skills side by side, and a controller's episodes with the skill in use."""
 
 import math
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ def _vector(z: np.ndarray) -> str:
 
 
 def _limits(coordinates: np.ndarray) -> tuple[np.ndarray, float] | None:
-    """The square that shows every path in the plane, (centre, half side); None for bodies on a line or without a place."""
+    """The square that shows every path, (centre, half side); None for bodies that do not move in the plane."""
     if coordinates.shape[-1] != 2:
         return None
     low, high = coordinates.min((0, 1)), coordinates.max((0, 1))
@@ -154,7 +154,13 @@ def _write(path: Path, tiles: Sequence[Sequence[np.ndarray]], fps: float, every:
     options = ["-crf", "24", "-preset", "medium", "-threads", "1", "-movflags", "+faststart", "-bitexact"]
     partial = path.with_suffix(".partial.mp4")
     writer = imageio_ffmpeg.write_frames(
-        str(partial), (width, height), fps=rate, quality=None, output_params=options, ffmpeg_log_level="error", **settings
+        str(partial),
+        (width, height),
+        fps=rate,
+        quality=None,
+        output_params=options,
+        ffmpeg_log_level="error",
+        **settings,
     )
     writer.send(None)
     for picture in pictures:

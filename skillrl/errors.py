@@ -1,0 +1,80 @@
+"""What ends a run before its time, and how that is told: one line and an exit code, or a traceback."""
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+DONE, CRASH, BAD_INPUT = 0, 1, 2
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class BadInput(ValueError):
+    """What a person asked for cannot be had. The message says in one line what, where, and what would be right."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal ended the run. ``code`` is the exit code, 128 + the signal's number."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.code = 128 + number
+
+
+@contextmanager
+def bad_input(where: str) -> Iterator[None]:
+    """What fails while things are built from a config is the config's fault: it becomes BadInput.
+
+    AttributeError, KeyError and the like stay what they are, a program's mistake.
+    """
+    try:
+        yield
+    except BadInput:
+        raise
+    except Exception as error:
+        cause: BaseException = error
+        while _is_of(cause, "hydra") and cause.__cause__ is not None:  # Hydra's own layer says where, not what
+            cause = cause.__cause__
+        if not isinstance(cause, ValueError | TypeError | RuntimeError | ArithmeticError | OSError):
+            raise
+        where = getattr(error, "full_key", None) or where
+        message = _line(cause)
+        if not isinstance(cause, ValueError):
+            message = f"{type(cause).__name__}: {message} (SKILLRL_TRACEBACK=1 shows where)"
+        raise BadInput(message if message.startswith(where) else f"{where}: {message}") from error
+
+
+def exit_code(error: BaseException) -> int:
+    """Say on stderr what went wrong, as shortly as it deserves; SKILLRL_TRACEBACK=1 shows all of it."""
+    if isinstance(error, BrokenPipeError):  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CRASH
+    if isinstance(error, KeyboardInterrupt):
+        print(f"stopped by {error or 'SIGINT'}", file=sys.stderr)
+        return getattr(error, "code", 128 + signal.SIGINT)
+    code = _judge(error)
+    if code is None or os.environ.get("SKILLRL_TRACEBACK"):
+        traceback.print_exception(error)
+    if code is not None:
+        print(f"error: {_line(error)}", file=sys.stderr)
+    return CRASH if code is None else code
+
+
+def _judge(error: BaseException) -> int | None:
+    """The exit code of what one line can explain, else None."""
+    if isinstance(error, BadInput) or _is_of(error, "hydra") or _is_of(error, "omegaconf"):
+        return BAD_INPUT
+    if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
+        return BAD_INPUT
+    return CRASH if isinstance(error, OSError) and error.errno in NO_ROOM else None
+
+
+def _is_of(error: BaseException, package: str) -> bool:
+    return any(kind.__module__.split(".")[0] == package for kind in type(error).__mro__)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,85 @@
+"""The record in a run's folder: config.yaml, everything resolved, and run.json, what ran where and how it stands."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from skillrl.atomic import write
+from skillrl.errors import BadInput
+from skillrl.runtime import record
+
+Config = dict[str, Any]
+
+
+def write_record(folder: Path, config: Config) -> None:
+    """A start, or one more. run.json comes last: only with it the folder is a run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    now = record()
+    if is_run(folder):
+        earlier = _read(folder)
+        now = earlier | {"resumed": [*earlier.get("resumed", []), now]}
+    write(folder / "run.json", json.dumps(now | {"status": "running"}, indent=2))
+
+
+def write_status(folder: Path, status: str) -> None:
+    """running, finished, stopped (by a signal) or failed; what was killed still says running."""
+    write(folder / "run.json", json.dumps(_read(folder) | {"status": status}, indent=2))
+
+
+def read_status(folder: str | Path) -> str:
+    """See ``write_status``. Errors: BadInput where ``folder`` is no run."""
+    if not is_run(folder):
+        raise BadInput(f"{folder} is no run: it has no run.json")
+    return str(_read(Path(folder)).get("status"))
+
+
+def is_run(folder: str | Path) -> bool:
+    return (Path(folder) / "run.json").is_file()
+
+
+def read_config(folder: str | Path) -> Config:
+    """The saved config of a run, ready for another machine: what it trusted then, nobody trusts now.
+
+    Envs that were stepped in ``runtime.workers`` processes say so by interpolation, so that a new number reaches them.
+    Errors: BadInput where ``folder`` is no run.
+    """
+    read_status(folder)
+    path = Path(folder) / "config.yaml"
+    try:
+        config = yaml.safe_load(path.read_text())
+        workers = config["runtime"]["workers"]
+        config["runtime"]["trusted"] = []
+        for node in (config["env"], config["task"] or {}):
+            if node.get("workers") == workers:
+                node["workers"] = "${runtime.workers}"
+    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is not the config of a run: {type(error).__name__}") from error
+    return config
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / "run.json").read_text()))
+    except (OSError, TypeError, ValueError) as error:
+        raise BadInput(f"{folder / 'run.json'} is not the record of a run: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time writes to a run. However that process ends, the lock ends with it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise BadInput(f"{folder} is in use: another process is writing to this run") from error
+    finally:
+        os.close(handle)
+
