@@ -1,29 +1,37 @@
 """Evaluate a run: metrics, figures, videos, report.html.
 
     python eval.py run=outputs/...
+
+Exit codes: 0 done, 2 bad input, 1 crash.
 """
 
 import os
 import sys
-from pathlib import Path
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from train import CONF, build
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="eval")
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="eval")
 def launch(cfg: DictConfig) -> None:
     """Evaluate ``run`` as its own saved config says, on the machine that ``runtime`` describes."""
-    from skillrl.config import BadInput
-    from skillrl.run import Run, read_config
-    from train import build
+    from skillrl.errors import BadInput
+    from skillrl.record import read_config
+    from skillrl.resume import set_runtime
+    from skillrl.run import Run
 
     if OmegaConf.is_missing(cfg, "run"):
         raise BadInput("run is missing: python eval.py run=outputs/...")
-    config = {**read_config(cfg.run), "runtime": OmegaConf.to_container(cfg.runtime, resolve=True)}
-    run = Run(config, cfg.run, build)
+    config = read_config(cfg.run) | {"evaluate": True}
+    runtime: Any = OmegaConf.to_container(cfg.runtime, resolve=True)
+    set_runtime(config, runtime)
+    run = Run(config, cfg.run, build, saved=True)
     show(run.evaluate())
-    print(f"report: {Path(cfg.run) / 'report.html'}")
+    run.report()
+    print(f"report: {run.folder / 'report.html'}")
 
 
 def show(scores: dict[str, object]) -> None:
@@ -35,11 +43,11 @@ def show(scores: dict[str, object]) -> None:
 
 def main() -> int:
     """Evaluate, and turn what went wrong into an exit code."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors arrive here whole, and are shortened once
     try:
         launch()
-    except Exception as error:
-        from skillrl.run import exit_code
+    except (Exception, KeyboardInterrupt) as error:
+        from skillrl.errors import exit_code
 
         return exit_code(error)
     return 0

@@ -1,4 +1,8 @@
-"""Swimmer: three links in a viscous fluid (Coulom 2002), with Gymnasium's v5 physics and reward."""
+"""Swimmer: three links in a viscous fluid (Coulom 2002), with Gymnasium's v5 physics and reward.
+
+Its ``xy`` is the centre of mass. Gymnasium's position is that of the front link (``front`` here), which an untrained
+network already moves by 0.9 in 200 steps, by curling up, while the centre of mass stays within 0.2.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +19,7 @@ OBSERVE = ["xy", "joints", "velocities"]
 VIEWS = {"xy": ["xy"], "body": ["joints", "velocities"]}
 COVERAGE = {"key": "xy", "cell": 1.0}
 RECORD: list[str] = []
+_TORSO = 1  # the root: its subtree is all of the body
 
 
 class SwimmerTask(Task):
@@ -27,17 +32,20 @@ class SwimmerTask(Task):
         self.reset_noise_scale = reset_noise_scale
 
     def simulator(self, n: int) -> Physics:
-        return Physics(xml="swimmer.xml", frame_skip=4, fields={"qpos": ("qpos", None), "qvel": ("qvel", None)}, n=n)
+        # The centre of mass is one physics step behind qpos.
+        fields = {"qpos": ("qpos", None), "qvel": ("qvel", None), "mass": ("subtree_com", _TORSO)}
+        return Physics(xml="swimmer.xml", frame_skip=4, fields=fields, n=n)
 
     def parts(self) -> dict[str, Read]:
         return {
-            "xy": lambda now: now["qpos"][:, :2],
+            "xy": lambda now: now["mass"][:, :2],
+            "front": lambda now: now["qpos"][:, :2],
             "joints": lambda now: now["qpos"][:, 2:],  # heading, two joints
             "velocities": lambda now: now["qvel"],
         }
 
     def infos(self) -> dict[str, Read]:
-        return {"xy": lambda now: now["qpos"][:, :2]}
+        return {"xy": lambda now: now["mass"][:, :2]}
 
     def start(self, generator: np.random.Generator, initial: Mapping[str, np.ndarray]) -> Arrays:
         scale = self.reset_noise_scale
@@ -60,7 +68,7 @@ class Swimmer(BatchedEnv):
         num_envs: rows.
         workers: processes that step them; 0 is this process.
         horizon: env steps until truncation (Gymnasium: 1000).
-        observe: out of xy (2), joints (3: heading and two joints), velocities (5).
+        observe: out of xy (2), front (2), joints (3: heading and two joints), velocities (5).
         forward_reward_weight: Gymnasium v5's.
         ctrl_cost_weight: Gymnasium v5's.
         reset_noise_scale: Gymnasium v5's.

@@ -1,48 +1,27 @@
 """Checkpoints: everything that a run needs to go on bit for bit, atomically, at the cost of what is new.
 
-    checkpoints/<phase>/00012000.pt      learner, collector, counters, replay's books; the newest two are kept
-    checkpoints/<phase>/data/*.pt        the replay in append-only segments, shared by the checkpoints that list them
+    checkpoints/<phase>/000000012000.pt   learner, collector, counters, replay's books; the newest two are kept
+    checkpoints/<phase>/data/*.pt         the replay in append-only segments, shared by the checkpoints that list them
 
 A file is written beside its place, synced, and renamed: what has its final name is whole.
 """
 
-import os
+import logging
+import pickle
+import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator, nn
+from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
+from skillrl.atomic import write
 from skillrl.training import State
 
 KEEP = 2
-
-
-def module_state(module: nn.Module) -> dict[str, Any]:
-    """Parameters and buffers, and of every submodule the optimisers and generators that it holds as attributes."""
-    held: dict[str, Any] = {}
-    for name, part in module.named_modules():
-        for key, value in vars(part).items():
-            if isinstance(value, Optimizer):
-                held[f"{name}.{key}"] = value.state_dict()
-            elif isinstance(value, Generator):
-                held[f"{name}.{key}"] = value.get_state()
-    return {"tensors": module.state_dict(), "held": held}
-
-
-def load_module_state(module: nn.Module, state: dict[str, Any]) -> None:
-    """The inverse of ``module_state``, onto a module that was built alike."""
-    module.load_state_dict(state["tensors"])
-    parts = dict(module.named_modules())
-    for name, value in state["held"].items():
-        part, key = name.rsplit(".", 1)
-        target = getattr(parts[part], key)
-        if isinstance(target, Optimizer):
-            target.load_state_dict(value)
-        else:
-            target.set_state(value.cpu())
+log = logging.getLogger(__name__)
 
 
 class Checkpoints:
@@ -53,52 +32,65 @@ class Checkpoints:
 
     def __init__(self, folder: str | Path, *, extra: dict[str, Any] | None = None):
         self.folder, self.extra = Path(folder), extra or {}
-        self.segments: list[str] = []
-        self.books: dict[str, Any] | None = None  # the replay's state when its newest segment was written
+        self.segments: list[tuple[str, Tensor]] = []  # name, and where the replay stood when it was written
+        self.books: dict[str, Tensor] | None = None  # the replay's state when its newest segment was written
 
-    def list(self) -> list[Path]:
+    def found(self) -> list[Path]:
         """Oldest first."""
         return sorted(path for path in self.folder.glob("*.pt") if path.stem.isdigit())
 
     def newest(self) -> int | None:
-        """The steps of the newest one."""
-        return int(found[-1].stem) if (found := self.list()) else None
+        """The steps of the newest one, None where there is none."""
+        return int(found[-1].stem) if (found := self.found()) else None
 
     def save(self, state: State) -> Path:
         """Write the state between two rounds. Errors: OSError of the disk, with the old checkpoints intact."""
-        data_folder = self.folder / "data"
-        data_folder.mkdir(parents=True, exist_ok=True)
         steps = state.env_steps if state.collector else state.grad_steps
-        books = state.data.state_dict()
-        if state.collector is not None:
-            segment = data_folder / f"{steps:012d}.pt"
-            _write(segment, state.data.segment(self.books))
-            self.segments.append(segment.name)
-            self.books = books
         path = self.folder / f"{steps:012d}.pt"
+        listed = {name for name, _ in self.segments}  # by the checkpoint before this one
+        if path.name in listed:
+            return path  # saved already: nothing happens between two rounds
+        if state.collector is not None:
+            self._save_segment(path.name, state)
         content = {
             "counters": state.counters(),
             "learner": module_state(state.learner),
             "collector": _arrays_out(state.collector.state_dict()) if state.collector else None,
-            "data": books,
+            "data": state.data.state_dict(),
             "segments": self.segments,
             "metrics": state.metrics,
+            "generators": _arrays_out(global_generators()),
             "extra": {name: value.state_dict() for name, value in self.extra.items()},
         }
-        _write(path, content)
-        for old in self.list()[:-KEEP]:
-            old.unlink()
+        write(path, lambda file: torch.save(content, file))
+        self._tidy(listed | {name for name, _ in self.segments})
         return path
 
+    def _save_segment(self, name: str, state: State) -> None:
+        """What the replay has that no segment has yet, and forget the segments of which it has nothing any more."""
+        data, folder = state.data, self.folder / "data"
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder / name, lambda file: torch.save(data.segment(self.books), file))
+        self.books = data.state_dict()
+        self.segments = [(old, at) for old, at in self.segments if not data.expired({"steps/pos": at})]
+        self.segments.append((name, self.books["steps/pos"]))
+
+    def _tidy(self, listed: set[str]) -> None:
+        """Remove old checkpoints, and segments that none of the others lists (a kill may have left some, too)."""
+        for old in self.found()[:-KEEP]:
+            old.unlink()
+        segments = [path for path in self.folder.glob("data/*") if path.name not in listed]
+        for left in [*segments, *self.folder.glob("*.partial")]:
+            left.unlink()
+
     def restore(self, state: State) -> bool:
-        """Bring a freshly begun State to the newest checkpoint. False when there is none."""
-        found = self.list()
-        if not found:
+        """Bring a freshly begun State to the newest checkpoint that can be read. False when there is none at all."""
+        found = self._load(state.data.device)
+        if found is None:
             return False
-        content = torch.load(found[-1], map_location=state.data.device, weights_only=True)
-        self.segments, self.books = list(content["segments"]), content["data"]
-        for name in self.segments:
-            segment = torch.load(self.folder / "data" / name, map_location=state.data.device, weights_only=True)
+        content, segments = found
+        self.segments, self.books = [(name, at.cpu()) for name, at in content["segments"]], content["data"]
+        for segment in segments:
             state.data.load_segment(segment)
         state.data.load_state_dict(content["data"])
         load_module_state(state.learner, content["learner"])
@@ -106,27 +98,68 @@ class Checkpoints:
             state.collector.load_state_dict(_arrays_in(content["collector"]))
         state.env_steps, state.grad_steps = content["counters"]["env_steps"], content["counters"]["grad_steps"]
         state.metrics = content["metrics"]
-        for name, value in self.extra.items():
-            value.load_state_dict(content["extra"][name])
+        restore_global_generators(_arrays_in(content["generators"]))
+        self._restore_extra(content)
         return True
 
-    def clear(self) -> None:
-        """Remove all of them: the phase is done and its result is saved elsewhere."""
-        for path in [*self.folder.glob("*.pt"), *self.folder.glob("data/*.pt")]:
-            path.unlink()
+    def restore_extra(self) -> None:
+        """Only ``extra``, of a phase that is done."""
+        self._restore_extra(torch.load(self.found()[-1], map_location="cpu", weights_only=True))
+
+    def _restore_extra(self, content: dict[str, Any]) -> None:
+        for name, value in self.extra.items():
+            value.load_state_dict(content["extra"][name])
+
+    def _load(self, device: torch.device) -> tuple[dict[str, Any], list[dict[str, Tensor]]] | None:
+        """The newest whole checkpoint with its segments. A disk may lose what was once written, so there are two."""
+        found = self.found()
+        for path in reversed(found):
+            try:
+                content = torch.load(path, map_location=device, weights_only=True)
+                names = [self.folder / "data" / name for name, _ in content["segments"]]
+                return content, [torch.load(name, map_location="cpu", mmap=True, weights_only=True) for name in names]
+            except (OSError, EOFError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
+                log.warning("%s cannot be read: %s", path, " ".join(str(error).split())[:200])
+        if found:
+            raise ValueError(f"no checkpoint in {self.folder} can be read")
+        return None
 
 
-def _write(path: Path, content: Any) -> None:
-    beside = path.with_suffix(".partial")
-    try:
-        with open(beside, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
-    os.replace(beside, path)
+def module_state(module: nn.Module) -> dict[str, Any]:
+    """Parameters and buffers, and of every submodule the optimisers and generators that it holds as attributes."""
+    held = {name: p.state_dict() if isinstance(p, Optimizer) else p.get_state() for name, p in _held(module)}
+    return {"tensors": module.state_dict(), "held": held}
+
+
+def load_module_state(module: nn.Module, state: dict[str, Any]) -> None:
+    """The inverse of ``module_state``, onto a module that was built alike."""
+    module.load_state_dict(state["tensors"])
+    for name, part in _held(module):
+        if isinstance(part, Optimizer):
+            part.load_state_dict(state["held"][name])
+        else:
+            part.set_state(state["held"][name].cpu())
+
+
+def _held(module: nn.Module) -> list[tuple[str, Optimizer | Generator]]:
+    return [
+        (f"{name}.{key}", value)
+        for name, part in module.named_modules()
+        for key, value in vars(part).items()
+        if isinstance(value, Optimizer | Generator)
+    ]
+
+
+def global_generators() -> dict[str, Any]:
+    """Nothing here draws from them after a start, but someone's learner may."""
+    return {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()}
+
+
+def restore_global_generators(state: dict[str, Any]) -> None:
+    """The inverse."""
+    torch.set_rng_state(state["torch"].cpu())
+    np.random.set_state(state["numpy"])
+    random.setstate(state["python"])
 
 
 def _arrays_out(value: Any) -> Any:
@@ -145,7 +178,7 @@ def _arrays_out(value: Any) -> Any:
 def _arrays_in(value: Any) -> Any:
     if isinstance(value, dict):
         if value.keys() == {"numpy"}:
-            return value["numpy"].numpy()
+            return value["numpy"].cpu().numpy()
         return {key: _arrays_in(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(_arrays_in(item) for item in value)

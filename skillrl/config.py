@@ -1,6 +1,7 @@
 """A composed config as plain dicts: checked against the signatures that it will meet, before anything is built."""
 
 import inspect
+import re
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,19 +82,20 @@ def check_nodes(config: Any, trusted: Iterable[str] = ()) -> None:
 def check_keys(where: str, node: Mapping[str, Any], target: Any) -> None:
     """``node`` has exactly the parameters of ``target``, each of its type."""
     prefix, wanted = f"{where}." if where else "", parameters(target)
+    what = node.get("_target_", where or "the config")
     given = {key for key in node if key not in ("_target_", "_partial_")}
     if unknown := sorted(given - wanted.keys()):
         known = ", ".join(sorted(wanted)) or "none"
-        raise BadInput(f"{prefix}{unknown[0]} is no key of {node.get('_target_', where or 'the config')}: it has {known}")
+        raise BadInput(f"{prefix}{unknown[0]} is no key of {what}: it has {known}")
     if missing := sorted(wanted.keys() - given):
-        raise BadInput(f"{prefix}{missing[0]} is missing: {node.get('_target_', where or 'the config')} wants it")
+        raise BadInput(f"{prefix}{missing[0]} is missing: {what} wants it")
     hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
     for key in sorted(given):
         if node[key] == "???":
             raise BadInput(f"{prefix}{key} is missing: give it a value")
         if not fits(node[key], hints.get(key, Any)):
-            hint = inspect.formatannotation(hints[key])
-            raise BadInput(f"{prefix}{key} is {node[key]!r}: it must be {hint.replace('collections.abc.', '')}")
+            hint = re.sub(r"\b(collections\.abc|typing)\.", "", inspect.formatannotation(hints[key]))
+            raise BadInput(f"{prefix}{key} is {node[key]!r}: it must be {hint}")
 
 
 def nodes(config: Any, where: str = "") -> Iterator[tuple[str, Config]]:
@@ -110,12 +112,13 @@ def nodes(config: Any, where: str = "") -> Iterator[tuple[str, Config]]:
 
 def parameters(target: Any) -> dict[str, inspect.Parameter]:
     """What a config has to say about ``target``."""
+    handed = () if target is Settings else HANDED
     found = inspect.signature(target).parameters
-    return {name: p for name, p in found.items() if name not in HANDED and p.kind is not p.VAR_KEYWORD}
+    return {name: p for name, p in found.items() if name not in handed and p.kind is not p.VAR_KEYWORD}
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a plain value can be meant by a type hint. What is neither a number, text nor a collection always fits."""
+    """Whether a plain value can be meant by a type hint. What is neither number, text nor collection is a node."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
         return True
@@ -145,7 +148,7 @@ def distrust(config: Config) -> None:
     for where, node in nodes(config):
         module = str(node.get("id", "")).rpartition(":")[0]
         if module and not skill_library.within(module, trusted):
-            raise BadInput(f"{where}.id is {node['id']!r}, which runs {module}: allow it with runtime.trusted=[{module}]")
+            raise BadInput(f"{where}.id is {node['id']!r}, which runs {module}: allow it with runtime.trusted")
 
 
 def with_env_of_skills(config: Config) -> Config:

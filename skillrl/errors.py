@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 DONE, CRASH, BAD_INPUT = 0, 1, 2
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_PLACE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EROFS}
 
 
 class BadInput(ValueError):
@@ -67,9 +68,9 @@ def _judge(error: BaseException) -> int | None:
     """The exit code of what one line can explain, else None."""
     if isinstance(error, BadInput) or _is_of(error, "hydra") or _is_of(error, "omegaconf"):
         return BAD_INPUT
-    if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
-        return BAD_INPUT
-    return CRASH if isinstance(error, OSError) and error.errno in NO_ROOM else None
+    if isinstance(error, OSError):
+        return BAD_INPUT if error.errno in NO_PLACE else CRASH if error.errno in NO_ROOM else None
+    return None
 
 
 def _is_of(error: BaseException, package: str) -> bool:
@@ -77,4 +78,5 @@ def _is_of(error: BaseException, package: str) -> bool:
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    text = str(error).split("\nConfig search path")[0]  # of Hydra's, which nobody needs here
+    return " ".join(text.split()) or type(error).__name__

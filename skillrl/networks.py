@@ -76,6 +76,8 @@ class Categorical:
 
 def mlp(in_dim: int, hidden_dims: Sequence[int], out_dim: int) -> nn.Sequential:
     """Linear layers with ReLU between them, PyTorch's own initialisation (as Stable-Baselines3's)."""
+    if any(width < 1 for width in hidden_dims):
+        raise ValueError(f"hidden_dims is {list(hidden_dims)}: each width must be at least 1")
     layers: list[nn.Module] = []
     for width in hidden_dims:
         layers += [nn.Linear(in_dim, width), nn.ReLU()]

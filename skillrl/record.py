@@ -11,16 +11,18 @@ from typing import Any
 import yaml
 
 from skillrl.atomic import write
+from skillrl.config import Config, complete
 from skillrl.errors import BadInput
 from skillrl.runtime import record
 
-Config = dict[str, Any]
 
-
-def write_record(folder: Path, config: Config) -> None:
-    """A start, or one more. run.json comes last: only with it the folder is a run."""
+def write_config(folder: Path, config: Config) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+
+
+def write_start(folder: Path) -> None:
+    """A start, or one more. Only with run.json the folder is a run."""
     now = record()
     if is_run(folder):
         earlier = _read(folder)
@@ -45,21 +47,13 @@ def is_run(folder: str | Path) -> bool:
 
 
 def read_config(folder: str | Path) -> Config:
-    """The saved config of a run, ready for another machine: what it trusted then, nobody trusts now.
-
-    Envs that were stepped in ``runtime.workers`` processes say so by interpolation, so that a new number reaches them.
-    Errors: BadInput where ``folder`` is no run.
-    """
+    """The saved config of a run, without what was trusted then. Errors: BadInput where ``folder`` is no run."""
     read_status(folder)
     path = Path(folder) / "config.yaml"
     try:
-        config = yaml.safe_load(path.read_text())
-        workers = config["runtime"]["workers"]
-        config["runtime"]["trusted"] = []
-        for node in (config["env"], config["task"] or {}):
-            if node.get("workers") == workers:
-                node["workers"] = "${runtime.workers}"
-    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError, UnicodeDecodeError) as error:
+        config = complete(yaml.safe_load(path.read_text()))
+        config["runtime"] |= {"trusted": []}
+    except (OSError, yaml.YAMLError, TypeError, KeyError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} is not the config of a run: {type(error).__name__}") from error
     return config
 
@@ -82,4 +76,3 @@ def locked(folder: Path) -> Iterator[None]:
         raise BadInput(f"{folder} is in use: another process is writing to this run") from error
     finally:
         os.close(handle)
-

@@ -1,64 +1,54 @@
-"""One run, in its directory: pretrain skills or load them, use them, evaluate. Stopped anywhere, it goes on from there.
+"""One run, in its folder: pretrain skills or load them, use them, evaluate. Stopped anywhere, it goes on from there.
 
-Configs arrive as plain dicts and ``build`` makes objects of them (Hydra's ``instantiate``), so Hydra is not needed here.
+Configs arrive as plain dicts and ``build`` makes objects of them (Hydra's ``instantiate``): no Hydra is needed here.
 """
 
-import json
-import os
-import signal
-import sys
-import traceback
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-import yaml
 
 from skillrl import skill_library
+from skillrl.atomic import write_tensors
 from skillrl.checkpoint import Checkpoints
-from skillrl.config import BadInput, check_config
+from skillrl.config import Config, check_config, complete, distrust
 from skillrl.data.replay import Replay
+from skillrl.errors import BadInput, Stopped, bad_input
 from skillrl.evaluation import evaluate
 from skillrl.evaluation.report import build_report
+from skillrl.learners.base import Learner
 from skillrl.loggers import Logger
-from skillrl.runtime import Runtime, place, record, seed_everything, setup_runtime, spawn_seeds
+from skillrl.record import locked, write_config, write_start, write_status
+from skillrl.runtime import Runtime, place, seed_everything, setup_runtime, spawn_seeds
+from skillrl.signals import Signals
 from skillrl.skill_policy import SkillPolicy
 from skillrl.spec import Spec
-from skillrl.training import Schedule, State, begin, train
+from skillrl.training import Hook, Schedule, State, begin, train
 
-Config = dict[str, Any]
-CHOICES: dict[str, Any] = {"task": None, "downstream": None, "controller": None}  # groups that may be left out
 Build = Callable[..., Any]
+log = logging.getLogger(__name__)
 
 
-class Stopped(Exception):
-    """A signal asked the run to stop; its state is saved. ``code`` is the exit code, 128 + signal."""
+@dataclass(frozen=True)
+class Phase:
+    """A training of something in an env. All of a phase that lasts is in its checkpoints and in ``result``."""
 
-    def __init__(self, number: int):
-        super().__init__(signal.Signals(number).name)
-        self.code = 128 + number
+    name: str
+    env: Config
+    schedule: Schedule
+    capacity: int
+    learner: Callable[[Spec, SkillPolicy | None], Learner]  # of the env's spec, and the skills if there are any
+    result: Path
+    save: Callable[[Learner, State], None]  # writes result
 
-
-@contextmanager
-def bad_input(what: str) -> Iterator[None]:
-    """What goes wrong while things are built is the config's fault, not the program's: it becomes BadInput."""
-    try:
-        yield
-    except BadInput:
-        raise
-    except Exception as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        if not isinstance(cause, ValueError | TypeError | FileNotFoundError):
-            raise
-        where = getattr(error, "full_key", None) or what
-        message = " ".join(str(cause).split())
-        raise BadInput(message if message.startswith(where) else f"{where}: {message}") from error
+    def done(self, checkpoints: Checkpoints) -> bool:
+        return self.result.exists() and (checkpoints.newest() or 0) >= self.schedule.total
 
 
 class Run:
@@ -66,179 +56,170 @@ class Run:
 
     Args:
         build: config node, and what code hands over → object.
-        env_is_given: whether the person named the env. If not, loaded skills are used where they were learnt.
+        saved: whether the config was read from a run's folder, and so may be a stranger's.
+
+    Errors: BadInput, before anything is written, for whatever can be known to be wrong without training.
     """
 
-    def __init__(self, config: Config, folder: str | Path, build: Build, *, env_is_given: bool = True):
-        self.folder, self.build = Path(folder), build
-        check_config({"runtime": config["runtime"]})
+    def __init__(self, config: Config, folder: str | Path, build: Build, *, saved: bool = False):
+        self.config, self.folder, self.build = complete(config), Path(folder), build
+        check_config(self.config)
+        if saved:
+            distrust(self.config)
         with bad_input("runtime"):
-            self.runtime: Runtime = build(config["runtime"])
+            self.runtime: Runtime = build(self.config["runtime"])
             self.device = setup_runtime(self.runtime)
         with bad_input("seed"):
-            self.seeds = spawn_seeds(config["seed"])
-        self.config = self._resolve(CHOICES | config, env_is_given)
-        check_config(self.config, self.runtime.trusted)
+            self.seeds = spawn_seeds(self.config["seed"])
         self.task: Config = self.config["task"] or self.config["env"]
-        with bad_input("pretrain"):
-            plan = dict(self.config["pretrain"])
-            self.capacity = plan.pop("capacity")
-            self.schedule = Schedule(total=plan.pop("env_steps"), **plan)
+        self.phases = list(self._phases())
         self.rehearse()
 
-    def _resolve(self, config: Config, env_is_given: bool) -> Config:
-        """A copy in which loaded skills name their env, unless the person named another."""
-        if config["skills"] is None or env_is_given:
-            return config
-        with bad_input("skills"):
-            env = skill_library.about(config["skills"])["about"].get("env")
-        if env is None:
-            return config
-        return config | {"env": env | ({"workers": self.runtime.workers} if "workers" in env else {})}
+    def _phases(self) -> Iterator[Phase]:
+        if self.config["skills"] is None:
+            with bad_input("pretrain"):
+                budget = dict(self.config["pretrain"])
+                capacity = budget.pop("capacity")
+                schedule = Schedule(total=budget.pop("env_steps"), **budget)
+            result = self.folder / "skills" / "config.json"
+            make = partial(self._learner, self.config["learner"])
+            yield Phase("pretrain", self.config["env"], schedule, capacity, make, result, self._save_skills)
+        if self.config["downstream"] is not None:
+            with bad_input("downstream"):
+                use = self.build(self.config["downstream"])
+            make = partial(self._user, use)
+            yield Phase("control", self.task, use.schedule, use.capacity, make, self._controller, self._save_controller)
+
+    def _learner(self, node: Config, spec: Spec, skills: SkillPolicy | None) -> Learner:
+        return self.build(node, spec)
+
+    def _user(self, use: Any, spec: Spec, skills: SkillPolicy | None) -> Learner:
+        node = self.config["controller"]
+        return use.learner(spec, skills, None if node is None else partial(self.build, node))
 
     def rehearse(self) -> None:
         """Build everything once, so that what cannot work is said now and not after the pretraining."""
-        with bad_input("env"), closing(self.build(self.config["env"])) as env:
-            spec = Spec.from_env(env)
-            if self.config["skills"] is None and self.schedule.collect % env.num_envs:
-                raise ValueError(
-                    f"pretrain.collect is {self.schedule.collect}: it must be a multiple of env.num_envs, {env.num_envs}"
-                )
-        with bad_input("learner"):
-            skills = self.loaded() or fresh(self.build(self.config["learner"], spec).behaviour(), 0)
-        if self.config["downstream"] is None:
-            return
-        with bad_input("task"), closing(self.build(self.task)) as task:
-            task_spec = Spec.from_env(task)
-            num_envs = task.num_envs
-        with bad_input("downstream"):
-            use = self.build(self.config["downstream"])
-            if use.schedule.collect % num_envs:
-                raise ValueError(
-                    f"downstream.collect is {use.schedule.collect}: it must be a multiple of the task's num_envs, {num_envs}"
-                )
-            use.learner(task_spec, skills, self._controller())
+        skills = None
+        if self.config["skills"] is not None:
+            with self._env("env", self.config["env"]) as env, bad_input("skills"):
+                skills = self.skills()
+                check_fit(skills, Spec.from_env(env))
+        for phase in self.phases:
+            key, budget = ("learner", "pretrain") if phase.name == "pretrain" else ("controller", "downstream")
+            with self._env("task" if phase.env is self.config["task"] else "env", phase.env) as env:
+                with bad_input(budget):
+                    check_budget(budget, phase, env.num_envs)
+                with bad_input(key):
+                    learner = phase.learner(Spec.from_env(env), skills)
+                    learner.needs()
+                    skills = skills or learner.behaviour()
 
-    def loaded(self) -> SkillPolicy | None:
-        """The skills that the config names, None where this run learns its own."""
-        if self.config["skills"] is None:
-            return None
-        with bad_input("skills"):
-            return skill_library.load(self.config["skills"], device=str(self.device), trusted=self.runtime.trusted)
+    @contextmanager
+    def _env(self, key: str, node: Config) -> Iterator[Any]:
+        """For a look: without worker processes."""
+        with bad_input(key):
+            env = self.build(node | ({"workers": min(node["workers"], 0)} if "workers" in node else {}))
+        with closing(env):
+            yield env
 
-    def _controller(self) -> Callable[..., Any] | None:
-        node = self.config["controller"]
-        return None if node is None else lambda spec, skills: self.build(node, spec, skills)
-
-    # ---- the phases
+    # ---- training
 
     def execute(self) -> None:
         """All that the config asks for, from wherever the folder stands."""
-        self.write_record("running")
-        with self.build(self.config["logger"], self.folder) as logger, Signals() as signals:
-            self.logger, self.signals = logger, signals
-            if self.config["skills"] is None:
-                self.pretrain()
-            if self.config["downstream"] is not None:
-                self.use()
-        if self.config["evaluate"]:
-            self.evaluate()
-        self.write_record("finished")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.folder):
+            write_config(self.folder, self.config)
+            with bad_input("logger"):
+                logger: Logger = self.build(self.config["logger"], self.folder)
+            write_start(self.folder)
+            try:
+                with Signals() as signals:
+                    with logger:
+                        for phase in self.phases:
+                            self.train(phase, logger, signals)
+                    if self.config["evaluate"]:
+                        self.evaluate()
+            except BaseException as error:
+                write_status(self.folder, "stopped" if isinstance(error, Stopped) else "failed")
+                raise
+            write_status(self.folder, "finished")
+            self.report()
 
-    def pretrain(self) -> None:
-        """Learn skills and write them to ``skills/``."""
-        with closing(self.build(self.config["env"])) as env:
-            seed_everything(self.seeds["learner"])
-            learner = self.build(self.config["learner"], Spec.from_env(env))
-            state = self.phase("pretrain", env, learner, self.schedule, self.capacity)
+    def train(self, phase: Phase, logger: Logger, signals: Signals) -> None:
+        """A phase to the end of its budget, from the newest checkpoint if there is one."""
+        checkpoints = Checkpoints(self.folder / "checkpoints" / phase.name, extra={"logger": logger})
+        if phase.done(checkpoints):
+            return checkpoints.restore_extra()
+        seed = spawn_seeds(self.seeds["env"], [phase.name])[phase.name]
+        with closing(self.build(phase.env)) as env:
+            seed_everything(spawn_seeds(self.seeds["learner"], [phase.name])[phase.name])
+            skills = None if phase.name == "pretrain" else self.skills()
+            learner = place(phase.learner(Spec.from_env(env), skills), self.device, seed)
+            data = Replay(phase.capacity, env.num_envs, gamma=learner.gamma, device=self.device, seed=seed)
+            state = begin(env=env, learner=learner, data=data, schedule=phase.schedule, seed=seed)
+            if checkpoints.restore(state) and not env.metadata.get("exact_resume", True):
+                log.warning("the physics of this env cannot be saved: the resumed run begins fresh episodes")
+            logger.start(phase.name, phase.schedule.total, state.env_steps)
+            saving = Saving(checkpoints, self.config["checkpoint_every"], signals)
+            with signals.deferred():
+                hooks: list[Hook] = [partial(log_round, logger), saving]
+                train(env=env, learner=learner, data=data, schedule=phase.schedule, hooks=hooks, state=state)
+                checkpoints.save(state)
+        phase.save(learner, state)
+
+    def _save_skills(self, learner: Learner, state: State) -> None:
         about = {"env": self.config["env"], "learner": self.config["learner"], "env_steps": state.env_steps}
         skill_library.save(learner.behaviour(), self.folder / "skills", about=about)
 
-    def use(self) -> None:
-        """Train what uses the skills and write it to ``controller/``."""
-        with closing(self.build(self.task)) as task:
-            seed_everything(self.seeds["learner"] + 1)
-            use = self.build(self.config["downstream"])
-            learner = use.learner(Spec.from_env(task), self.skills(), self._controller())
-            self.phase("control", task, learner, use.schedule, use.capacity)
-        (self.folder / "controller").mkdir(exist_ok=True)
-        safetensors.torch.save_file(
-            {name: tensor.cpu().clone() for name, tensor in learner.state_dict().items()},
-            self.folder / "controller" / "model.safetensors",
-        )
+    def _save_controller(self, learner: Learner, state: State) -> None:
+        self._controller.parent.mkdir(exist_ok=True)
+        write_tensors(self._controller, learner)
 
-    def phase(self, name: str, env: Any, learner: Any, schedule: Schedule, capacity: int) -> State:
-        """Train to the end of the budget, from the newest checkpoint if there is one."""
-        seeds = spawn_seeds(self.seeds["env"], [name])
-        place(learner, self.device, seeds[name])
-        data = Replay(capacity, env.num_envs, gamma=learner.gamma, device=self.device, seed=seeds[name])
-        state = begin(env=env, learner=learner, data=data, schedule=schedule, seed=seeds[name])
-        checkpoints = Checkpoints(self.folder / "checkpoints" / name, extra={"logger": self.logger})
-        resumed = checkpoints.restore(state)
-        self.logger.start(name, schedule.total, state.env_steps)
-        hooks = [self._log, Saving(checkpoints, self.config["checkpoint_every"], self.signals)]
-        train(env=env, learner=learner, data=data, schedule=schedule, hooks=hooks, state=state)
-        if not resumed or checkpoints.newest() != state.env_steps:
-            checkpoints.save(state)
-        return state
+    # ---- what came of it
 
-    def _log(self, state: State) -> None:
-        if state.metrics:
-            self.logger.add(state.metrics)
-        for episode in state.episodes:
-            self.logger.add(episode)
-        self.logger.progress(state.env_steps)
-        if self.logger.due(state.env_steps) or state.finished():
-            self.logger.write(**state.counters())
-
-    # ---- afterwards
+    @property
+    def _controller(self) -> Path:
+        return self.folder / "controller" / "model.safetensors"
 
     def skills(self) -> SkillPolicy:
-        """The skills of this run, from disk."""
-        found = self.loaded() or skill_library.load(
-            self.folder, device=str(self.device), trusted=self.runtime.trusted
+        """The skills that the config names, or this run's own, from disk."""
+        return skill_library.load(
+            self.config["skills"] or self.folder, device=str(self.device), trusted=self.runtime.trusted
         )
-        return found
 
     def evaluate(self) -> dict[str, Any]:
-        """eval/ and report.html, from what is on disk."""
-        skills = self.skills().cpu()
-        scores = evaluate(
-            make_env=self._make(self.config["env"]),
+        """Write eval/ from what is on disk, and return the scores. Errors: BadInput where training is not done."""
+        for phase in self.phases:
+            if not phase.result.exists():
+                raise BadInput(f"{self.folder} has no {phase.result.parent.name} yet: go on with resume={self.folder}")
+        with bad_input("skills"):
+            skills = self.skills().cpu()
+        return evaluate(
+            make_env=partial(self._rows, self.config["env"]),
             policy=skills,
             run_dir=self.folder,
             seed=self.seeds["evaluation"],
-            make_untrained=lambda seed: fresh(skills, seed),
+            make_untrained=partial(untrained, skills),
             controller=self._trained_controller(skills),
-            make_task_env=self._make(self.task),
+            make_task_env=partial(self._rows, self.task),
         )
-        build_report(self.folder)
-        return scores
 
-    def _make(self, node: Config) -> Callable[[int], Any]:
-        return lambda num_envs: self.build({**node, "num_envs": num_envs})
+    def report(self) -> None:
+        """Write report.html, if the config asks for an evaluation."""
+        if self.config["evaluate"]:
+            build_report(self.folder)
+
+    def _rows(self, node: Config, num_envs: int) -> Any:
+        return self.build(node | {"num_envs": num_envs})
 
     def _trained_controller(self, skills: SkillPolicy) -> Any:
         if self.config["downstream"] is None:
             return None
-        with closing(self.build({**self.task, "num_envs": 1})) as task:
-            spec = Spec.from_env(task)
-        learner = self.build(self.config["downstream"]).learner(spec, skills, self._controller())
-        learner.load_state_dict(safetensors.torch.load_file(self.folder / "controller" / "model.safetensors"))
+        with self._env("task", self.task | {"num_envs": 1}) as task:
+            learner = self.phases[-1].learner(Spec.from_env(task), skills)
+        with bad_input("controller"):
+            learner.load_state_dict(safetensors.torch.load(self._controller.read_bytes()))
         return learner.prior()
-
-    def write_record(self, status: str) -> None:
-        """config.yaml as it is, and run.json: what ran where, and how it stands."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
-        path = self.folder / "run.json"
-        now = record()
-        if path.exists():
-            earlier = json.loads(path.read_text())
-            if status == "running":
-                earlier.setdefault("resumed", []).append(now)
-            now = earlier
-        _write(path, json.dumps(now | {"status": status}, indent=2))
 
 
 @dataclass
@@ -247,7 +228,7 @@ class Saving:
 
     checkpoints: Checkpoints
     every: int
-    signals: "Signals"
+    signals: Signals
 
     def __call__(self, state: State) -> None:
         before = max(state.env_steps - state.schedule.collect, 0)
@@ -257,66 +238,32 @@ class Saving:
             raise Stopped(self.signals.seen)
 
 
-class Signals:
-    """Notes SIGINT and SIGTERM instead of dying of them; a second one does what it always did."""
-
-    def __init__(self) -> None:
-        self.seen = 0
-        self.before: dict[int, Any] = {}
-
-    def __enter__(self) -> "Signals":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self.before[number] = signal.signal(number, self._note)
-            except ValueError:  # not the main thread: whoever runs us there handles signals
-                break
-        return self
-
-    def _note(self, number: int, frame: Any) -> None:
-        self.seen = number
-        signal.signal(number, self.before[number])
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+def log_round(logger: Logger, state: State) -> None:
+    """A hook: what a round has to tell."""
+    logger.add(state.metrics)
+    for episode in state.episodes:
+        logger.add(episode)
+    logger.progress(state.env_steps)
+    if logger.due(state.env_steps) or state.finished():
+        logger.write(**state.counters())
 
 
-def fresh(policy: SkillPolicy, seed: int) -> SkillPolicy:
-    """The same architecture, untrained. Leaves the global generator as it was."""
+def check_budget(key: str, phase: Phase, num_envs: int) -> None:
+    """What a phase asks for can be collected and kept."""
+    if phase.schedule.collect % num_envs:
+        raise BadInput(f"{key}.collect is {phase.schedule.collect}: it must be a multiple of num_envs, {num_envs}")
+    Replay(phase.capacity, num_envs)
+
+
+def check_fit(skills: SkillPolicy, spec: Spec) -> None:
+    """Skills see and act as an env of ``spec`` lets them. Errors: ValueError saying what differs."""
+    spec.obs.columns(skills.obs)
+    if skills.action != spec.action:
+        raise ValueError(f"they act with {skills.action}, the env wants {spec.action}")
+
+
+def untrained(policy: SkillPolicy, seed: int) -> SkillPolicy:
+    """The same architecture, fresh. Leaves the global generator as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return type(policy)(**policy.arguments).eval()
-
-
-def read_config(folder: str | Path) -> Config:
-    """The saved config of a run. Errors: BadInput where ``folder`` is no run."""
-    folder = Path(folder)
-    if not (folder / "run.json").is_file():
-        raise BadInput(f"{folder} is no run: it has no run.json")
-    try:
-        config = yaml.safe_load((folder / "config.yaml").read_text())
-        return dict(config)
-    except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
-        raise BadInput(f"{folder / 'config.yaml'} cannot be read: {str(error).splitlines()[0]}") from error
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_name(path.name + ".partial")
-    beside.write_text(text)
-    os.replace(beside, path)
-
-
-def exit_code(error: Exception) -> int:
-    """Say what went wrong on stderr, as shortly as it deserves: 2 bad input, 128 + n a signal, 1 a crash."""
-    if isinstance(error, Stopped):
-        print(f"stopped by {error}: saved, go on with resume=", file=sys.stderr)
-        return error.code
-    modules = {kind.__module__.split(".")[0] for kind in type(error).__mro__}
-    if not isinstance(error, BadInput | OSError) and not modules & {"hydra", "omegaconf"}:
-        traceback.print_exception(error)
-        return 1
-    if os.environ.get("SKILLRL_TRACEBACK"):
-        traceback.print_exception(error)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    print("error: " + " ".join(lines[:2]), file=sys.stderr)
-    return 2

@@ -141,6 +141,12 @@ class Need:
     future: float | None = None
     repeats: int = 1
 
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "length", "repeats"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} is {value!r}: it must be a whole number of at least 1")
+
 
 @dataclass
 class Selection:

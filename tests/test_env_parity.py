@@ -16,7 +16,7 @@ HORIZON, ROWS = 150, 2
 CASES = {
     "HalfCheetah": (HalfCheetah, ["x"], ["joints", "velocities"], {}, {"truncated"}),
     "Hopper": (Hopper, ["x"], ["joints", "velocities"], {"terminate": True}, {"terminated"}),
-    "Swimmer": (Swimmer, ["xy"], ["joints", "velocities"], {}, {"truncated"}),
+    "Swimmer": (Swimmer, ["front"], ["joints", "velocities"], {}, {"truncated"}),
     "Ant": (Ant, ["xy"], ["joints", "velocities", "contacts"], {"terminate": True}, {"truncated", "terminated"}),
 }
 
@@ -86,6 +86,7 @@ def test_goes_on_from_gymnasiums_state(name: str) -> None:
     state = ours.state_dict()
     mujoco.mj_getState(raw.model, raw.data, state["physics"][0], STATE)
     fields = {"qpos": raw.data.qpos, "qvel": raw.data.qvel, "torso": raw.data.xpos[1], "cfrc_ext": raw.data.cfrc_ext}
+    fields["mass"] = raw.data.subtree_com[1]
     for key in state["now"]:
         state["now"][key][0] = fields[key]
     ours.load_state_dict(state)

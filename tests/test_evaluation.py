@@ -129,7 +129,9 @@ def test_continuous_skills_and_one_skill():
 # ---- all of it
 
 
-def test_the_whole_evaluation(tmp_path):
+def test_the_whole_evaluation(tmp_path, monkeypatch):
+    monkeypatch.setattr("skillrl.evaluation.protocol.FRAMES", 10)  # pictures take most of the time
+
     def run(folder, video):
         return evaluate(
             make_env=lambda n: Point(num_envs=n),

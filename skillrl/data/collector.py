@@ -50,8 +50,8 @@ class Collector:
 
     # -- an episode's start -------------------------------------------------------------------------------------
 
-    def reset(self, seed: int) -> None:
-        """Fresh episodes everywhere; nothing of the past is kept."""
+    def reset(self, seed: int | None) -> None:
+        """Fresh episodes everywhere; nothing of the past is kept. None goes on with the env's own generators."""
         obs, info = self.env.reset(seed=seed)
         n = self.num_envs
         self.obs = self._to(obs)
@@ -227,12 +227,24 @@ class Collector:
         return state | {"generators": generators, "env": self.env.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for key in self._SAVED:
-            setattr(self, key, state[key])
-        self.skill_generator.set_state(state["generators"]["skills"])
-        self.policy_generator.set_state(state["generators"]["policy"])
+        """The inverse. An env whose physics cannot be saved begins fresh episodes, and so does the option loop."""
         self.env.load_state_dict(state["env"])
-        self.info = {}
+        if self.env.metadata.get("exact_resume", True):
+            for key in self._SAVED:
+                setattr(self, key, state[key])
+            self.info = {}
+        else:
+            self.reset(None)  # the env's generators are those of the checkpoint, and go on
+        self.skill_generator.set_state(state["generators"]["skills"].cpu())
+        self.policy_generator.set_state(state["generators"]["policy"].cpu())
+        if not self.env.metadata.get("exact_resume", True):
+            self._begin_afresh()
+
+    def _begin_afresh(self) -> None:
+        """For an env that cannot be restored: its episodes start again, and the open decisions are dropped."""
+        kept = self.finished
+        self.reset(None)
+        self.finished = kept
 
 
 def _like(mask: Tensor, value: Tensor) -> Tensor:
