@@ -18,11 +18,11 @@ class BadInput(ValueError):
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal ended the run. ``code`` is the exit code, 128 + the signal's number."""
+    """A signal ended the run. ``code`` is the exit code, 128 + the signal's number; ``advice`` says how to go on."""
 
     def __init__(self, number: int):
         super().__init__(signal.Signals(number).name)
-        self.code = 128 + number
+        self.code, self.advice = 128 + number, ""
 
 
 @contextmanager
@@ -54,8 +54,9 @@ def exit_code(error: BaseException) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CRASH
     if isinstance(error, KeyboardInterrupt):
-        print(f"stopped by {error or 'SIGINT'}", file=sys.stderr)
-        return getattr(error, "code", 128 + signal.SIGINT)
+        stop = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
+        print(f"stopped by {stop}{stop.advice}", file=sys.stderr)
+        return stop.code
     code = _judge(error)
     if code is None or os.environ.get("SKILLRL_TRACEBACK"):
         traceback.print_exception(error)

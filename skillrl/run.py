@@ -5,7 +5,7 @@ Configs arrive as plain dicts and ``build`` makes objects of them (Hydra's ``ins
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -139,8 +139,13 @@ class Run:
                             self.train(phase, logger, signals)
                     if self.config["evaluate"]:
                         self.evaluate()
-            except BaseException as error:
-                write_status(self.folder, "stopped" if isinstance(error, Stopped) else "failed")
+            except Stopped as stop:
+                write_status(self.folder, "stopped")
+                stop.advice = f": saved, go on with resume={self.folder}"
+                raise
+            except BaseException:
+                with suppress(OSError):  # there may be no room even for that
+                    write_status(self.folder, "failed")
                 raise
             write_status(self.folder, "finished")
             self.report()

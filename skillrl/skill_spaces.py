@@ -120,7 +120,7 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Sphere:
-    """Uniform on the unit sphere S^{dim−1}; a box action is projected by its direction (zero goes to the first axis)."""
+    """Uniform on the unit sphere S^{dim−1}; a box action is projected by its direction, zero onto the first axis."""
 
     dim: int
 

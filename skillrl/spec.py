@@ -1,4 +1,4 @@
-"""What crosses a seam: the shapes of an env (Spec), the data of an update (Batch, Need), a choice of skills (Selection).
+"""What crosses a seam: an env's shapes (Spec), the data of an update (Batch, Need), a choice of skills (Selection).
 
 Nothing here knows an algorithm, an env or a network.
 """

@@ -1,7 +1,7 @@
 """A deterministic vector env that says in its observation where it is, for tests of who received what.
 
-obs = (row, episode, t, noise-free body position); reward = row + 10 t before the step, plus the action; row i's episodes
-last ``lengths[i]`` steps, and end by termination where ``terminates[i]``, else by truncation.
+obs = (row, episode, t, x); x adds up the actions. reward = row + 10 t before the step, plus the action. Row i's
+episodes last ``lengths[i]`` steps, and end by termination where ``terminates[i]``, else by truncation.
 """
 
 from collections.abc import Sequence
@@ -13,14 +13,12 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 
 class CountingEnv(VectorEnv):
-    def __init__(
-        self, lengths: Sequence[int] = (5, 7), terminates: Sequence[bool] = (True, False), *, agents: int = 1, n: int = 0
-    ):
+    def __init__(self, lengths: Sequence[int] = (5, 7), terminates: Sequence[bool] = (True, False), *, agents: int = 1):
         self.num_envs, self.agents = len(lengths), agents
         self.lengths, self.terminates = np.array(lengths), np.array(terminates)
         lead = (agents,) if agents > 1 else ()
         self.single_observation_space = gym.spaces.Box(-np.inf, np.inf, (*lead, 4), np.float32)
-        self.single_action_space = gym.spaces.Discrete(n) if n else gym.spaces.Box(-1, 1, (*lead, 1), np.float32)
+        self.single_action_space = gym.spaces.Box(-1, 1, (*lead, 1), np.float32)
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, self.num_envs)
         self.action_space = gym.vector.utils.batch_space(self.single_action_space, self.num_envs)
         names = {"row": [0, 1], "episode": [1, 2], "t": [2, 3], "x": [3, 4]}

@@ -1,4 +1,4 @@
-"""DIAYN: its reward against a hand-made discriminator, its views, and what it learns on the point env beside its twins."""
+"""DIAYN: its reward against a hand-made discriminator, its views, and what it learns beside its twins."""
 
 import math
 from functools import partial

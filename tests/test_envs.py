@@ -480,7 +480,7 @@ ERRORS = [
     (Point, {"horizon": None}, "horizon=None"),
     (Swimmer, {"workers": -1}, "workers=-1"),
     (Swimmer, {"dtype": "float16"}, "dtype='float16': must be float32 or float64"),
-    (Swimmer, {"observe": ["xy", "wings"]}, "observe: unknown name 'wings'; it must be one of xy, front, joints, velocities"),
+    (Swimmer, {"observe": ["xy", "wings"]}, "unknown name 'wings'; it must be one of xy, front, joints, velocities"),
     (Swimmer, {"observe": ["xy", "xy"]}, "observe=.*twice"),
     (Swimmer, {"observe": []}, "observe="),
     (Swimmer, {"observe": "xy"}, "observe='xy': must be a list"),

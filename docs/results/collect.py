@@ -26,13 +26,13 @@ from skillrl.record import read_config, read_status
 def collect(folder: Path, data: Path, overrides: Sequence[str] = ()) -> Path:
     """Write the CSV of a finished run, and return its path.
 
-    Errors: ValueError naming the run, where it is not finished or is no seed of a study.
+    Errors: BadInput naming the run, where it is not finished or is no seed of a study.
     """
     status = read_status(folder)
     if status != "finished":
         raise BadInput(f"{folder} is not finished but {status}: go on with python train.py resume={folder}")
     config = read_config(folder)
-    study, arm = identify(folder, config, tuple(overrides))
+    study, arm = identify(folder, config, overrides)
     seeds = STUDIES[study].seeds
     if config["seed"] not in seeds:
         raise BadInput(f"{folder} has seed {config['seed']}: those of the study {study} are {seeds}")
@@ -41,19 +41,19 @@ def collect(folder: Path, data: Path, overrides: Sequence[str] = ()) -> Path:
     return path
 
 
-def identify(folder: Path, config: Config, overrides: tuple[str, ...]) -> tuple[str, str]:
+def identify(folder: Path, config: Config, overrides: Sequence[str]) -> tuple[str, str]:
     """Study and arm whose settings the run has. Errors: BadInput, with what is different from the nearest."""
     found = settings(config)
-    nearest: tuple[str, list[str]] | None = None
-    for name, study in STUDIES.items():
-        for key, arm in study.arms.items():
-            different = differences(found, settings_of(arm.experiment, overrides))
-            if not different:
-                return name, key
-            if nearest is None or len(different) < len(nearest[1]):
-                nearest = arm.experiment, different
-    assert nearest is not None
-    raise BadInput(f"{folder} has the settings of no arm; beside experiment={nearest[0]}, {shorten(nearest[1])}")
+    arms = [(name, key, arm.experiment) for name, study in STUDIES.items() for key, arm in study.arms.items()]
+    different = {which: differences(found, settings_of(which[2], overrides)) for which in arms}
+    same = [which for which in arms if not different[which]]
+    if len(same) == 1:
+        return same[0][:2]
+    if same:
+        raise BadInput(f"{folder} could be any of {', '.join(which[1] for which in same)}: their settings are the same")
+    nearest = min(arms, key=lambda which: len(different[which]))
+    told = shorten(different[nearest])
+    raise BadInput(f"{folder} has the settings of no arm; beside experiment={nearest[2]}, {told}")
 
 
 def rows_of(folder: Path, config: Config, arm: str) -> list[Row]:

@@ -5,8 +5,8 @@
     python docs/results/prove.py quickstart --data /tmp/data -- downstream.env_steps=2000      # tiny, for a look
 
 A run that is finished is not run again, one that was interrupted is resumed. Each finished seed is collected at once.
-What stands after -- is given to every run. SIGINT and SIGTERM let the runs save and end; after a SIGKILL they do the
-same by themselves (on Linux).
+What stands after -- is given to every run, but a budget that an arm has at 0 stays there. SIGINT and SIGTERM let the
+runs save and end; after a SIGKILL they do the same by themselves (on Linux).
 """
 
 import argparse
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from collect import collect, split
-from settings import differences, settings, settings_of, shorten
+from settings import applied, differences, settings, settings_of, shorten
 from studies import DATA, ROOT, STUDIES, Study, find_study
 
 from skillrl.errors import BadInput, exit_code
@@ -63,7 +63,7 @@ class Job:
             return [*train, f"resume={self.folder}"]
         skills = [f"skills={self.needs.folder}"] if self.needs else []
         start = [f"experiment={self.experiment}", f"seed={self.seed}", *skills, f"hydra.run.dir={self.folder}"]
-        return [*train, *start, *overrides]
+        return [*train, *start, *applied(self.experiment, overrides)]
 
     def check(self, overrides: tuple[str, ...]) -> None:
         """Errors: BadInput where the folder holds a run of other settings than the experiment has now."""
@@ -213,7 +213,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--every", type=float, default=60.0, help="seconds between two lines of progress")
     given = parser.parse_args(mine)
     study = find_study(given.study)
-    given.overrides, given.arms, given.seeds = tuple(overrides), given.arms or list(study.arms), given.seeds or study.seeds
+    given.overrides = tuple(overrides)
+    given.arms, given.seeds = given.arms or list(study.arms), given.seeds or list(study.seeds)
     for name, asked, known in (("--arms", given.arms, list(study.arms)), ("--seeds", given.seeds, list(study.seeds))):
         if strange := [one for one in asked if one not in known]:
             parser.error(f"{name} {strange[0]}: the study has {', '.join(map(str, known))}")

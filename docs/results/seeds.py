@@ -1,8 +1,11 @@
 """One seed of one arm, as a CSV: all that the pages are made from.
 
     arm,seed,settings,pretrain_env_steps,phase,env_steps,success,episode_return,episode_length
-    ours,0,5be1c0de,80000,control,1000,0.125,0.125,181.3       mean of the training episodes that ended since the last row
-    ours,0,5be1c0de,80000,evaluation,40000,0.8125,0.8125,71.2  mean of the final, deterministic episodes
+    ours,0,5be1c0de,80000,control,1000,0.125,0.125,181.3
+    ours,0,5be1c0de,80000,evaluation,40000,0.8125,0.8125,71.2
+
+A row of control is the mean of the training episodes that ended since the row before; that of the evaluation, which
+comes last, the mean of the final, deterministic episodes.
 """
 
 import csv
@@ -15,6 +18,7 @@ import numpy as np
 from studies import Study
 
 from skillrl.atomic import write
+from skillrl.errors import BadInput
 
 COLUMNS = (
     "arm", "seed", "settings", "pretrain_env_steps", "phase",
@@ -48,7 +52,7 @@ def write_seed(path: Path, rows: Sequence[Row]) -> None:
 
 
 def read_seed(path: Path) -> Seed:
-    """Errors: ValueError naming the file where it is not what ``write_seed`` wrote for that name."""
+    """Errors: BadInput naming the file where it is not what ``write_seed`` wrote for that name."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     try:
@@ -69,22 +73,22 @@ def read_seed(path: Path) -> Seed:
         if path.stem != f"{found.arm}-s{found.seed}" or not 0 <= found.evaluated <= 1:
             raise ValueError(f"a success rate of {found.arm}-s{found.seed}")
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not the CSV of a seed: {error}") from error
+        raise BadInput(f"{path} is not the CSV of a seed: {error}") from error
     return found
 
 
 def read_study(study: Study, folder: Path) -> dict[str, dict[int, Seed]]:
     """arm → seed → what is there of it, in the study's order.
 
-    Errors: ValueError naming the file that is not of the study, or was made with other settings than its arm's others.
+    Errors: BadInput naming the file that is not of the study, or was made with other settings than its arm's others.
     """
     found: dict[str, dict[int, Seed]] = {arm: {} for arm in study.arms}
     for path in sorted(folder.glob("*.csv")):
         one = read_seed(path)
         if one.arm not in found or one.seed not in study.seeds:
-            raise ValueError(f"{path} is not of the study: its arms are {', '.join(found)}, its seeds {study.seeds}")
+            raise BadInput(f"{path} is not of the study: its arms are {', '.join(found)}, its seeds {study.seeds}")
         for other in found[one.arm].values():
             if (one.settings, one.pretrain_env_steps) != (other.settings, other.pretrain_env_steps):
-                raise ValueError(f"{path} and {other.arm}-s{other.seed}.csv were made with different settings")
+                raise BadInput(f"{path} and {other.arm}-s{other.seed}.csv were made with different settings")
         found[one.arm][one.seed] = one
     return found

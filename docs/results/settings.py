@@ -13,15 +13,27 @@ from studies import ROOT
 from skillrl.config import Config, complete
 
 NOT_SETTINGS = ("seed", "skills", "evaluate", "checkpoint_every", "runtime", "logger")
+BUDGETS = ("pretrain.env_steps", "downstream.env_steps")
 MISSING = "not set"
 
 
 @cache
-def settings_of(experiment: str, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
-    """What ``train.py experiment=... <overrides>`` would run with now, by dotted key."""
+def compose(experiment: str, overrides: tuple[str, ...] = ()) -> Config:
+    """The config that ``train.py experiment=... <overrides>`` would run now. For reading alone."""
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = hydra.compose("train", [f"experiment={experiment}", *overrides])
-    return settings(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
+    return complete(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
+
+
+def applied(experiment: str, overrides: Sequence[str]) -> tuple[str, ...]:
+    """Those that leave an arm what it is: a budget that its experiment sets to 0 stays 0."""
+    own = settings(compose(experiment))
+    return tuple(one for one in overrides if not (one.split("=")[0] in BUDGETS and own[one.split("=")[0]] == 0))
+
+
+def settings_of(experiment: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The settings that a run of the experiment has, with the ``overrides`` that apply to it."""
+    return settings(compose(experiment, applied(experiment, overrides)))
 
 
 def settings(config: Config) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from skillrl.errors import BadInput
+
 RESULTS = Path(__file__).parent
 ROOT = RESULTS.parents[1]
 DATA = RESULTS / "data"  # <study>/<arm>-s<seed>.csv
@@ -40,8 +42,8 @@ STUDIES = {
     "quickstart": Study(
         title="Quickstart: a controller over DIAYN skills, on a sparse goal task",
         about=(
-            "Skills are pretrained without reward; then a controller learns which one to use when, on a task that pays 1 "
-            "where the goal is reached and 0 everywhere else. The settings are `experiment=quickstart`, and "
+            "Skills are pretrained without reward; then a controller learns which one to use when, on a task that pays "
+            "1 where the goal is reached and 0 everywhere else. The settings are `experiment=quickstart`, and "
             "`conf/experiment/quickstart/` for the other arms; all of them get the same env steps on the task."
         ),
         arms={
@@ -58,7 +60,7 @@ STUDIES = {
 
 
 def find_study(name: str) -> Study:
-    """Errors: ValueError where there is none."""
+    """Errors: BadInput where there is none."""
     if name not in STUDIES:
-        raise ValueError(f"there is no study {name!r}: the studies are {', '.join(STUDIES)}")
+        raise BadInput(f"there is no study {name!r}: the studies are {', '.join(STUDIES)}")
     return STUDIES[name]

@@ -1,6 +1,7 @@
 """Hierarchy is an environment: z is the action, one step holds it for a while. The collector does the work.
 
-``SkillEnv`` is a ``gymnasium.Env``, ``SkillVectorEnv`` a ``VectorEnv``: any library that knows Gymnasium can choose skills.
+``SkillEnv`` is a ``gymnasium.Env``, ``SkillVectorEnv`` a ``VectorEnv``: any library that knows Gymnasium can choose
+skills.
 """
 
 from typing import Any
@@ -33,7 +34,7 @@ class Chosen(Selector):
 
 
 class SkillVectorEnv(VectorEnv):
-    """A vector env in which a step is a decision: z, held until ``hold`` env steps, the policy's stop or the episode's end.
+    """A vector env in which a step is a decision: z, held for ``hold`` env steps or until policy or episode end.
 
     The reward is Σ γ^i r_i over the steps that were really made; ``info["duration"]`` (N,) counts them and
     ``info["discount"]`` is γ^k·(1 − terminated). Rows whose decision ended wait for the others and are not stepped.

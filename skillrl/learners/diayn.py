@@ -7,7 +7,7 @@ What differs from the paper and its code (haarnoja/sac), and why:
   action brought about.
 - SAC with twin critics and a tanh-normal policy in place of SAC-v1's value network and mixture policy.
 - z is drawn anew each episode; the code draws it once per 1000-step epoch, so that episodes that end early share it.
-- The released sampler acts on the pre-reset observation after a mid-epoch reset and stores that transition; ours cannot.
+- The released sampler acts on the pre-reset observation after a mid-epoch reset, and stores that; ours cannot.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,0 +1,140 @@
+"""Whole runs, from the command line to the report."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import eval as eval_script
+import skillrl
+import train as train_script
+
+CONF = str(Path(__file__).parents[1] / "conf")
+TINY = [
+    "pretrain.env_steps=160",
+    "pretrain.warmup=80",
+    "learner.hidden_dims=[8]",
+    "learner.batch_size=8",
+    "logger.every=80",
+]
+MEASURED = {
+    *("num_skills", "state_coverage", "discriminability", "discriminability_permuted", "discriminability_untrained"),
+    *("discriminability_obs", "effective_skills", "displacement_median", "displacement_median_untrained"),
+}
+
+
+@pytest.fixture
+def train(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """train.py in this process; exit code."""
+
+    def call(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        return train_script.main()
+
+    return call
+
+
+def budget(experiment: str, share: float) -> list[str]:
+    """Overrides that scale each budget of an experiment, whatever its parts are."""
+    with initialize_config_dir(CONF, version_base="1.3"):
+        config = OmegaConf.to_container(compose("train", [f"experiment={experiment}"]))
+    scaled = []
+    for part in ("pretrain", "downstream"):
+        plan = config.get(part) or {}
+        for key in {"env_steps", "warmup"} & plan.keys():
+            steps = round(share * plan[key] / plan["collect"]) * plan["collect"]
+            scaled.append(f"{part}.{key}={steps}")
+    return scaled
+
+
+def test_the_quickstart_at_two_percent(train: Any, tmp_path: Path, capsys: Any):
+    share = budget("quickstart", 0.02)
+    assert len(share) == 4
+    assert train("experiment=quickstart", *share, f"hydra.run.dir={tmp_path}") == 0
+    assert capsys.readouterr().out.strip().splitlines()[-1] == f"report: {tmp_path / 'report.html'}"
+    scores = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    assert scores.keys() >= MEASURED
+    assert all(isinstance(scores[key], int | float) for key in MEASURED)
+    assert scores["num_skills"] >= 8
+    report = (tmp_path / "report.html").read_text()
+    assert "<html" in report and "data:image/png;base64," in report and "finished" in report
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["phase"] for row in rows} == {"pretrain", "control"} and {"env_steps", "grad_steps"} <= rows[0].keys()
+    assert int(rows[-1]["env_steps"]) == int(
+        next(s for s in share if s.startswith("downstream.env_steps")).split("=")[1]
+    )
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names >= {
+        "config.yaml",
+        "run.json",
+        "metrics.csv",
+        "checkpoints",
+        "skills",
+        "controller",
+        "eval",
+        "report.html",
+    }
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["status"] == "finished" and record["versions"]["torch"] and record["machine"] and record["command"]
+    assert skillrl.load(tmp_path).space.n == scores["num_skills"]
+
+
+def test_a_sweep_runs_each_job_as_if_alone(train: Any, tmp_path: Path):
+    assert train("-m", "seed=0,1", *TINY, "evaluate=false", f"hydra.sweep.dir={tmp_path / 'sweep'}") == 0
+    assert train("seed=1", *TINY, "evaluate=false", f"hydra.run.dir={tmp_path / 'alone'}") == 0
+    jobs = sorted(path.parent for path in (tmp_path / "sweep").glob("*/run.json"))
+    assert [job.name for job in jobs] == ["0-diayn-point-s0", "1-diayn-point-s1"]
+    models = [(job / "skills" / "model.safetensors").read_bytes() for job in (*jobs, tmp_path / "alone")]
+    assert models[0] != models[1] == models[2]
+    assert [yaml.safe_load((job / "config.yaml").read_text())["seed"] for job in jobs] == [0, 1]
+    assert all(len((job / "metrics.csv").read_text().splitlines()) == 3 for job in jobs)
+
+
+def test_loaded_skills_are_used_where_they_were_learnt_and_on_a_task(
+    train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    """Skills from one run, a controller in another, and eval.py says again what train.py said."""
+    skills, use = tmp_path / "skills", tmp_path / "use"
+    assert (
+        train("env=swimmer", "env.num_envs=4", "env.horizon=15", *TINY, "evaluate=false", f"hydra.run.dir={skills}")
+        == 0
+    )
+    monkeypatch.chdir(tmp_path)
+    control = ["downstream=control", "controller=dqn", "task=swimmer_goal", "task.horizon=15", "downstream.warmup=80"]
+    control += ["downstream.env_steps=160", "controller.hidden_dims=[8]", "learner.skill_space.n=50"]
+    assert train("skills=skills", *control, f"hydra.run.dir={use}") == 0
+    config = yaml.safe_load((use / "config.yaml").read_text())
+    assert config["env"]["_target_"] == "envs.swimmer.Swimmer" and config["env"]["num_envs"] == 4
+    assert not (use / "skills").exists() and not (use / "checkpoints" / "pretrain").exists()
+    told = (use / "eval" / "metrics.json").read_bytes()
+    before = sorted(tmp_path.iterdir())
+    (use / "eval" / "metrics.json").unlink()
+    monkeypatch.setattr(sys, "argv", ["eval.py", "run=use"])
+    assert eval_script.main() == 0
+    assert (use / "eval" / "metrics.json").read_bytes() == told
+    assert sorted(tmp_path.iterdir()) == before, "eval.py leaves nothing in the working directory"
+    assert "discriminability " in (said := capsys.readouterr().out) and f"report: {Path('use') / 'report.html'}" in said
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["learner=flat", "env=swimmer", "env.horizon=20", "learner.hidden_dims=[8]"],
+        ["learner=flat", "agent@learner.agent=dqn", "env=gymnasium", "env.id=CartPole-v1", "learner.hidden_dims=[8]"],
+        ["learner=primitive", "downstream=control", "controller=sac", "downstream.env_steps=160", "task=point_goal"],
+        ["downstream=control", "controller=random", "downstream.env_steps=80", "learner.hidden_dims=[8]"],
+    ],
+)
+def test_other_kinds_of_runs(overrides: list[str], train: Any, tmp_path: Path):
+    small = ["pretrain.env_steps=160", "pretrain.warmup=80", "evaluate=false", f"hydra.run.dir={tmp_path}"]
+    assert train(*overrides, *small) == 0
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "finished"
+    skillrl.load(tmp_path)
+    assert (tmp_path / "controller").exists() == ("downstream=control" in overrides)
