@@ -26,12 +26,14 @@ class Settings:
     skills: a run's folder or a skills folder to use; None: this run learns its own.
     evaluate: whether the run ends with an evaluation.
     checkpoint_every: env steps.
+    snapshots: env steps of the pretraining after which the skills are saved as well.
     """
 
     seed: int
     skills: str | None
     evaluate: bool
     checkpoint_every: int
+    snapshots: Sequence[int]
     pretrain: Mapping
     env: Mapping
     learner: Mapping
@@ -55,7 +57,7 @@ class Pretrain:
 
 def complete(config: Config) -> Config:
     """With every key of Settings that may be left out."""
-    return {"task": None, "downstream": None, "controller": None} | config
+    return {"task": None, "downstream": None, "controller": None, "snapshots": []} | config
 
 
 def check_config(config: Config) -> None:

@@ -3,11 +3,10 @@
 Configs arrive as plain dicts and ``build`` makes objects of them (Hydra's ``instantiate``): no Hydra is needed here.
 """
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +15,21 @@ import torch
 
 from skillrl import skill_library
 from skillrl.atomic import write_tensors
-from skillrl.checkpoint import Checkpoints
 from skillrl.config import Config, check_config, complete, distrust
-from skillrl.data.replay import Replay
 from skillrl.errors import BadInput, Stopped, bad_input
 from skillrl.evaluation import evaluate
 from skillrl.evaluation.report import build_report
 from skillrl.learners.base import Learner
 from skillrl.loggers import Logger
+from skillrl.phase import Phase
 from skillrl.record import locked, write_config, write_start, write_status
-from skillrl.runtime import Runtime, place, seed_everything, setup_runtime, spawn_seeds
+from skillrl.runtime import Runtime, setup_runtime, spawn_seeds
 from skillrl.signals import Signals
 from skillrl.skill_policy import SkillPolicy
 from skillrl.spec import Spec
-from skillrl.training import Hook, Schedule, State, begin, train
+from skillrl.training import Schedule, State
 
 Build = Callable[..., Any]
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A training of something in an env. All of a phase that lasts is in its checkpoints and in ``result``."""
-
-    name: str
-    env: Config
-    schedule: Schedule
-    capacity: int
-    learner: Callable[[Spec, SkillPolicy | None], Learner]  # of the env's spec, and the skills if there are any
-    result: Path
-    save: Callable[[Learner, State], None]  # writes result
-
-    def done(self, checkpoints: Checkpoints) -> bool:
-        return self.result.exists() and (checkpoints.newest() or 0) >= self.schedule.total
 
 
 class Run:
@@ -66,79 +47,105 @@ class Run:
         check_config(self.config)
         if saved:
             distrust(self.config)
+        if self.config["skills"] is not None:
+            self.config["skills"] = str(Path(self.config["skills"]).resolve())  # the run may be resumed from elsewhere
         with bad_input("runtime"):
             self.runtime: Runtime = build(self.config["runtime"])
             self.device = setup_runtime(self.runtime)
         with bad_input("seed"):
             self.seeds = spawn_seeds(self.config["seed"])
         self.task: Config = self.config["task"] or self.config["env"]
-        self.phases = list(self._phases())
+        self.phases = [phase for phase in (self._pretraining(), self._use()) if phase is not None]
         self.rehearse()
 
-    def _phases(self) -> Iterator[Phase]:
-        if self.config["skills"] is None:
-            with bad_input("pretrain"):
-                budget = dict(self.config["pretrain"])
-                capacity = budget.pop("capacity")
-                schedule = Schedule(total=budget.pop("env_steps"), **budget)
-            result = self.folder / "skills" / "config.json"
-            make = partial(self._learner, self.config["learner"])
-            yield Phase("pretrain", self.config["env"], schedule, capacity, make, result, self._save_skills)
-        if self.config["downstream"] is not None:
-            with bad_input("downstream"):
-                use = self.build(self.config["downstream"])
-            make = partial(self._user, use)
-            yield Phase("control", self.task, use.schedule, use.capacity, make, self._controller, self._save_controller)
+    def _pretraining(self) -> Phase | None:
+        if self.config["skills"] is not None:
+            return None
+        with bad_input("pretrain"):
+            budget = dict(self.config["pretrain"])
+            capacity = budget.pop("capacity")
+            schedule = Schedule(total=budget.pop("env_steps"), **budget)
+        return Phase(
+            env=partial(self.build, self.config["env"]),
+            learner=partial(self.build, self.config["learner"]),
+            schedule=schedule,
+            capacity=capacity,
+            result=self.folder / "skills" / "config.json",
+            save=self._save_skills,
+            hooks=(self._snapshot,),
+            **self._of_phase("pretrain"),
+        )
 
-    def _learner(self, node: Config, spec: Spec, skills: SkillPolicy | None) -> Learner:
-        return self.build(node, spec)
+    def _use(self) -> Phase | None:
+        if self.config["downstream"] is None:
+            return None
+        with bad_input("downstream"):
+            use = self.build(self.config["downstream"])
+        return Phase(
+            env=partial(self.build, self.task),
+            learner=lambda spec: self.user(spec, self.skills()),
+            schedule=use.schedule,
+            capacity=use.capacity,
+            result=self.folder / "controller" / "model.safetensors",
+            save=self._save_controller,
+            **self._of_phase("control"),
+        )
 
-    def _user(self, use: Any, spec: Spec, skills: SkillPolicy | None) -> Learner:
-        node = self.config["controller"]
-        return use.learner(spec, skills, None if node is None else partial(self.build, node))
+    def _of_phase(self, name: str) -> dict[str, Any]:
+        seeds = {
+            key: spawn_seeds(self.seeds[of], [name])[name] for key, of in (("seed", "env"), ("init_seed", "learner"))
+        }
+        return {"name": name, "folder": self.folder / "checkpoints" / name, **seeds}
+
+    def user(self, spec: Spec, skills: SkillPolicy) -> Learner:
+        """What uses ``skills`` in an env of ``spec``."""
+        controller = self.config["controller"]
+        use = self.build(self.config["downstream"])
+        return use.learner(spec, skills, None if controller is None else partial(self.build, controller))
 
     def rehearse(self) -> None:
         """Build everything once, so that what cannot work is said now and not after the pretraining."""
-        skills = None
-        if self.config["skills"] is not None:
-            with self._env("env", self.config["env"]) as env, bad_input("skills"):
-                skills = self.skills()
-                check_fit(skills, Spec.from_env(env))
-        for phase in self.phases:
-            key, budget = ("learner", "pretrain") if phase.name == "pretrain" else ("controller", "downstream")
-            with self._env("task" if phase.env is self.config["task"] else "env", phase.env) as env:
-                with bad_input(budget):
-                    check_budget(budget, phase, env.num_envs)
-                with bad_input(key):
-                    learner = phase.learner(Spec.from_env(env), skills)
+        with self._look_at("env", self.config["env"]) as (spec, num_envs):
+            if self.config["skills"] is not None:
+                with bad_input("skills"):
+                    skills = self.skills()
+                    check_fit(skills, spec)
+            else:
+                with bad_input("pretrain"):
+                    self.phases[0].check("pretrain", num_envs)
+                with bad_input("learner"):
+                    learner = self.phases[0].learner(spec)
                     learner.needs()
-                    skills = skills or learner.behaviour()
+                    skills = learner.behaviour()
+        if self.config["downstream"] is not None:
+            with self._look_at("task", self.task) as (spec, num_envs):
+                with bad_input("downstream"):
+                    self.phases[-1].check("downstream", num_envs)
+                with bad_input("controller"):
+                    self.user(spec, skills).needs()
 
     @contextmanager
-    def _env(self, key: str, node: Config) -> Iterator[Any]:
-        """For a look: without worker processes."""
+    def _look_at(self, key: str, node: Config) -> Iterator[tuple[Spec, int]]:
+        """An env's spec and its number of rows; for that it needs no worker processes."""
         with bad_input(key):
             env = self.build(node | ({"workers": min(node["workers"], 0)} if "workers" in node else {}))
         with closing(env):
-            yield env
+            yield Spec.from_env(env), env.num_envs
 
-    # ---- training
+    # ---- doing it
 
     def execute(self) -> None:
         """All that the config asks for, from wherever the folder stands."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder):
+            self.check_order()
             write_config(self.folder, self.config)
             with bad_input("logger"):
                 logger: Logger = self.build(self.config["logger"], self.folder)
             write_start(self.folder)
             try:
                 with Signals() as signals:
-                    with logger:
-                        for phase in self.phases:
-                            self.train(phase, logger, signals)
-                    if self.config["evaluate"]:
-                        self.evaluate()
+                    self._do(logger, signals)
             except Stopped as stop:
                 write_status(self.folder, "stopped")
                 stop.advice = f": saved, go on with resume={self.folder}"
@@ -150,47 +157,42 @@ class Run:
             write_status(self.folder, "finished")
             self.report()
 
-    def train(self, phase: Phase, logger: Logger, signals: Signals) -> None:
-        """A phase to the end of its budget, from the newest checkpoint if there is one."""
-        checkpoints = Checkpoints(self.folder / "checkpoints" / phase.name, extra={"logger": logger})
-        if phase.done(checkpoints):
-            return checkpoints.restore_extra()
-        seed = spawn_seeds(self.seeds["env"], [phase.name])[phase.name]
-        with closing(self.build(phase.env)) as env:
-            seed_everything(spawn_seeds(self.seeds["learner"], [phase.name])[phase.name])
-            skills = None if phase.name == "pretrain" else self.skills()
-            learner = place(phase.learner(Spec.from_env(env), skills), self.device, seed)
-            data = Replay(phase.capacity, env.num_envs, gamma=learner.gamma, device=self.device, seed=seed)
-            state = begin(env=env, learner=learner, data=data, schedule=phase.schedule, seed=seed)
-            if checkpoints.restore(state) and not env.metadata.get("exact_resume", True):
-                log.warning("the physics of this env cannot be saved: the resumed run begins fresh episodes")
-            logger.start(phase.name, phase.schedule.total, state.env_steps)
-            saving = Saving(checkpoints, self.config["checkpoint_every"], signals)
-            with signals.deferred():
-                hooks: list[Hook] = [partial(log_round, logger), saving]
-                train(env=env, learner=learner, data=data, schedule=phase.schedule, hooks=hooks, state=state)
-                checkpoints.save(state)
-        phase.save(learner, state)
+    def _do(self, logger: Logger, signals: Signals) -> None:
+        with logger:
+            for phase in self.phases:
+                every = self.config["checkpoint_every"]
+                phase.train(device=self.device, logger=logger, signals=signals, checkpoint_every=every)
+        if self.config["evaluate"]:
+            self.evaluate()
 
-    def _save_skills(self, learner: Learner, state: State) -> None:
+    def check_order(self) -> None:
+        """No phase may go on once a later one has built on its result."""
+        for earlier, later in pairwise(self.phases):
+            if not earlier.done() and later.begun():
+                raise BadInput(
+                    f"{earlier.name}.env_steps cannot grow: a controller has been trained over these skills. "
+                    f"Pretrain in a new run, or use them with skills={self.folder}"
+                )
+
+    def _save_skills(self, learner: Learner, state: State, name: str = "") -> None:
         about = {"env": self.config["env"], "learner": self.config["learner"], "env_steps": state.env_steps}
-        skill_library.save(learner.behaviour(), self.folder / "skills", about=about)
+        skill_library.save(learner.behaviour(), self.folder / "skills" / name, about=about)
+
+    def _snapshot(self, state: State) -> None:
+        before = state.env_steps - state.schedule.collect
+        if any(before < at <= state.env_steps for at in self.config["snapshots"]):
+            self._save_skills(state.learner, state, str(state.env_steps))
 
     def _save_controller(self, learner: Learner, state: State) -> None:
-        self._controller.parent.mkdir(exist_ok=True)
-        write_tensors(self._controller, learner)
+        (self.folder / "controller").mkdir(exist_ok=True)
+        write_tensors(self.folder / "controller" / "model.safetensors", learner)
 
     # ---- what came of it
 
-    @property
-    def _controller(self) -> Path:
-        return self.folder / "controller" / "model.safetensors"
-
     def skills(self) -> SkillPolicy:
         """The skills that the config names, or this run's own, from disk."""
-        return skill_library.load(
-            self.config["skills"] or self.folder, device=str(self.device), trusted=self.runtime.trusted
-        )
+        path = self.config["skills"] or self.folder
+        return skill_library.load(path, device=str(self.device), trusted=self.runtime.trusted)
 
     def evaluate(self) -> dict[str, Any]:
         """Write eval/ from what is on disk, and return the scores. Errors: BadInput where training is not done."""
@@ -205,7 +207,7 @@ class Run:
             run_dir=self.folder,
             seed=self.seeds["evaluation"],
             make_untrained=partial(untrained, skills),
-            controller=self._trained_controller(skills),
+            controller=None if self.config["downstream"] is None else self._controller(skills),
             make_task_env=partial(self._rows, self.task),
         )
 
@@ -217,47 +219,13 @@ class Run:
     def _rows(self, node: Config, num_envs: int) -> Any:
         return self.build(node | {"num_envs": num_envs})
 
-    def _trained_controller(self, skills: SkillPolicy) -> Any:
-        if self.config["downstream"] is None:
-            return None
-        with self._env("task", self.task | {"num_envs": 1}) as task:
-            learner = self.phases[-1].learner(Spec.from_env(task), skills)
+    def _controller(self, skills: SkillPolicy) -> Any:
+        """The trained one, which chooses among ``skills``."""
+        with self._look_at("task", self.task | {"num_envs": 1}) as (spec, _):
+            learner = self.user(spec, skills)
         with bad_input("controller"):
-            learner.load_state_dict(safetensors.torch.load(self._controller.read_bytes()))
+            learner.load_state_dict(safetensors.torch.load(self.phases[-1].result.read_bytes()))
         return learner.prior()
-
-
-@dataclass
-class Saving:
-    """A hook: a checkpoint every ``every`` env steps, and one before a signal ends the run."""
-
-    checkpoints: Checkpoints
-    every: int
-    signals: Signals
-
-    def __call__(self, state: State) -> None:
-        before = max(state.env_steps - state.schedule.collect, 0)
-        if state.env_steps // self.every > before // self.every or self.signals.seen:
-            self.checkpoints.save(state)
-        if self.signals.seen:
-            raise Stopped(self.signals.seen)
-
-
-def log_round(logger: Logger, state: State) -> None:
-    """A hook: what a round has to tell."""
-    logger.add(state.metrics)
-    for episode in state.episodes:
-        logger.add(episode)
-    logger.progress(state.env_steps)
-    if logger.due(state.env_steps) or state.finished():
-        logger.write(**state.counters())
-
-
-def check_budget(key: str, phase: Phase, num_envs: int) -> None:
-    """What a phase asks for can be collected and kept."""
-    if phase.schedule.collect % num_envs:
-        raise BadInput(f"{key}.collect is {phase.schedule.collect}: it must be a multiple of num_envs, {num_envs}")
-    Replay(phase.capacity, num_envs)
 
 
 def check_fit(skills: SkillPolicy, spec: Spec) -> None:

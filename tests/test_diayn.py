@@ -104,7 +104,7 @@ class Unpaid(DIAYN):
 
 
 def pretrained(kind: type[DIAYN], seed: int) -> tuple[float, float]:
-    """Mean reward over fresh stochastic rollouts, and discriminability over deterministic ones."""
+    """Mean reward and discriminability over fresh stochastic rollouts."""
     torch.manual_seed(seed)
     env = Point(num_envs=8)
     agent = partial(SAC, tau=0.01, alpha=0.1)
@@ -129,15 +129,18 @@ def learner_reward(learner: DIAYN, step: Batch) -> float:
 
 
 def discriminability(learner: DIAYN, seed: int) -> float:
+    """Over sampled actions. The point env is deterministic and starts on the corner of four cells, so that mean actions
+    repeat themselves exactly and any drift tells skills apart: there, the twin with permuted z has 0.75 to 1.0."""
     labels = np.arange(12 * K) % K
-    told = rollout(Point(num_envs=len(labels)), learner.policy, torch.as_tensor(labels), seed=seed)
+    rows = Point(num_envs=len(labels))
+    told = rollout(rows, learner.policy, torch.as_tensor(labels), seed=seed, deterministic=False)
     return recognise(cell_table(told.coordinates, told.length, 1.0), labels, K, seed=seed).accuracy
 
 
 @pytest.mark.learning("skillrl/learners/diayn.py", "skillrl/learners/base.py", "skillrl/agents/sac.py", "skillrl/data")
 @pytest.mark.parametrize("kind", [DIAYN, Permuted, Unpaid])
 def test_diayn_tells_its_skills_apart_and_its_twins_do_not(kind: type[DIAYN]):
-    """Gates: 0.7 log K of a ceiling of log K, and 0.8 where chance is 1/8 and an untrained network has 0.3."""
+    """Gates: 0.7 log K of a ceiling of log K, and 0.8 where chance is 1/8."""
     reward, told = pretrained(kind, seed=0)
     if kind is DIAYN:
         assert reward >= 0.7 * math.log(K) and told >= 0.8

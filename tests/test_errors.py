@@ -1,4 +1,4 @@
-"""Bad input: exit code 2, one or two lines that name the key, no traceback, and nothing that could be taken for a run."""
+"""Bad input: exit code 2, one or two lines that name the key, no traceback, nothing that could be taken for a run."""
 
 import json
 import os
@@ -33,6 +33,7 @@ BAD: dict[str, tuple[str, str]] = {
     "number for a list": ("learner.hidden_dims=3", "learner.hidden_dims is 3: it must be Sequence[int]"),
     "fraction for a whole": ("learner.batch_size=0.5", "learner.batch_size is 0.5: it must be int"),
     "text for a truth": ("evaluate=maybe", "evaluate is 'maybe': it must be bool"),
+    "text for snapshots": ("snapshots=all", "snapshots is 'all': it must be Sequence[int]"),
     "number for a mapping": ("env.coverage=3", "env.coverage is 3: it must be Mapping"),
     "negative seed": ("seed=-1", "seed is -1"),
     "no width": ("learner.hidden_dims=[0]", "hidden_dims is [0]"),
@@ -283,7 +284,7 @@ def test_ctrl_c_before_anything_began(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_as_people_start_it(tmp_path: Path):
     def start(*arguments: str) -> subprocess.CompletedProcess:
         command = [sys.executable, str(ROOT / arguments[0]), *arguments[1:]]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
 
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     told = start("train.py", "--help")
@@ -326,7 +327,7 @@ def test_exit_codes(error: BaseException, code: int, lines: int, capsys: Any):
 
 def test_what_building_blames_on_the_config():
     for cause in (ValueError("x"), TypeError("x"), RuntimeError("x"), FileNotFoundError("x"), ZeroDivisionError("x")):
-        with pytest.raises(BadInput, match="^env: "), bad_input("env"):
+        with pytest.raises(BadInput, match=r"^env: "), bad_input("env"):
             raise cause
     for mistake in (AttributeError("x"), KeyError("x"), AssertionError("x"), ImportError("x"), IndexError("x")):
         with pytest.raises(type(mistake)), bad_input("env"):

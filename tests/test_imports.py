@@ -51,7 +51,8 @@ ALLOWED: dict[str, list[str]] = {
     "checkpoint": [*FOUNDATION, *DATA, "training", "atomic"],
     "downstream": [*ON_TOP, *CONTRACTS, "composition", "composition.*"],
     "config": ["skill_library", "errors", "runtime"],
-    "run": [*ON_TOP, "config", "downstream", "learners.base", "atomic", "errors", "signals", "record"],
+    "phase": [*FOUNDATION, *DATA, "learners.base", "training", "checkpoint", "loggers", "runtime", "errors", "signals"],
+    "run": [*ON_TOP, "phase", "config", "downstream", "learners.base", "atomic", "errors", "signals", "record"],
 }
 # package → the only files that may import it, at whatever depth of the file
 ONLY_IN = {

@@ -23,7 +23,7 @@ from skillrl.spec import Spec
 from skillrl.training import Schedule, State, begin, train
 
 SMALL = [
-    *["env=swimmer", "task=swimmer_goal", "env.horizon=20", "task.horizon=20", "runtime.workers=2"],
+    *["env=swimmer", "task=swimmer_goal", "env.horizon=10", "task.horizon=10", "runtime.workers=2"],
     *["learner.skill_space.n=2", "learner.hidden_dims=[16]", "learner.batch_size=16", "checkpoint_every=200"],
     *["pretrain.env_steps=1200", "pretrain.warmup=200", "logger.every=100"],
     *["downstream=control", "controller=dqn", "controller.hidden_dims=[16]", "controller.batch_size=16"],
@@ -37,7 +37,7 @@ ENDS = [  # how and where the run ends, each time to be resumed; and the exit co
     ("kill", "skills/config.json", -9),  # between pretraining and control
     ("after interrupt", "control/000000000200.pt", 130),
     ("kill", "control/data/000000000400.pt", -9),
-    ("kill", "eval/metrics.json", -9),  # in the evaluation
+    ("kill", "eval/trajectories.npz", -9),  # in the evaluation
     ("", "", 0),
 ]
 
@@ -107,6 +107,16 @@ def test_a_finished_run_goes_on_with_a_larger_budget(tmp_path: Path, capsys: pyt
     assert rows(tmp_path / "short") == rows(tmp_path / "long")
     models = [(tmp_path / name / "skills" / "model.safetensors").read_bytes() for name in ("short", "long")]
     assert models[0] == models[1]
+
+
+def test_skills_in_use_are_not_trained_on(tmp_path: Path, capsys: pytest.CaptureFixture):
+    use = ["downstream=control", "controller=random", "downstream.env_steps=80", f"hydra.run.dir={tmp_path}"]
+    assert main(*POINT, *use, "pretrain.env_steps=160") == 0
+    config = (tmp_path / "config.yaml").read_bytes()
+    assert main(f"resume={tmp_path}", "pretrain.env_steps=320") == 2
+    assert "pretrain.env_steps cannot grow" in capsys.readouterr().err
+    assert (tmp_path / "config.yaml").read_bytes() == config
+    assert main(f"resume={tmp_path}", "downstream.env_steps=160") == 0
 
 
 def test_an_env_whose_physics_cannot_be_saved_begins_fresh_episodes(tmp_path: Path, caplog: pytest.LogCaptureFixture):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -97,28 +98,33 @@ def test_a_sweep_runs_each_job_as_if_alone(train: Any, tmp_path: Path):
     assert all(len((job / "metrics.csv").read_text().splitlines()) == 3 for job in jobs)
 
 
+def test_snapshots_are_skills_too(train: Any, tmp_path: Path):
+    assert train(*TINY, "snapshots=[90,160]", "evaluate=false", f"hydra.run.dir={tmp_path}") == 0
+    early, late, last = (skillrl.load(tmp_path / "skills" / at).state_dict() for at in ("96", "160", ""))
+    assert all(torch.equal(late[name], last[name]) for name in last)
+    assert not all(torch.equal(early[name], last[name]) for name in last)
+
+
 def test_loaded_skills_are_used_where_they_were_learnt_and_on_a_task(
     train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ):
-    """Skills from one run, a controller in another, and eval.py says again what train.py said."""
+    """Skills from one run, a controller in another, and eval.py for both."""
     skills, use = tmp_path / "skills", tmp_path / "use"
-    assert (
-        train("env=swimmer", "env.num_envs=4", "env.horizon=15", *TINY, "evaluate=false", f"hydra.run.dir={skills}")
-        == 0
-    )
+    env = ["env=swimmer", "env.num_envs=4", "env.horizon=15", "learner.skill_space.n=2"]
+    assert train(*env, *TINY, "evaluate=false", f"hydra.run.dir={skills}") == 0
     monkeypatch.chdir(tmp_path)
     control = ["downstream=control", "controller=dqn", "task=swimmer_goal", "task.horizon=15", "downstream.warmup=80"]
-    control += ["downstream.env_steps=160", "controller.hidden_dims=[8]", "learner.skill_space.n=50"]
-    assert train("skills=skills", *control, f"hydra.run.dir={use}") == 0
+    control += ["downstream.env_steps=160", "controller.hidden_dims=[8]"]
+    assert train("skills=skills", *control, "evaluate=false", f"hydra.run.dir={use}") == 0
     config = yaml.safe_load((use / "config.yaml").read_text())
     assert config["env"]["_target_"] == "envs.swimmer.Swimmer" and config["env"]["num_envs"] == 4
     assert not (use / "skills").exists() and not (use / "checkpoints" / "pretrain").exists()
-    told = (use / "eval" / "metrics.json").read_bytes()
     before = sorted(tmp_path.iterdir())
-    (use / "eval" / "metrics.json").unlink()
     monkeypatch.setattr(sys, "argv", ["eval.py", "run=use"])
     assert eval_script.main() == 0
-    assert (use / "eval" / "metrics.json").read_bytes() == told
+    scores = json.loads((use / "eval" / "metrics.json").read_text())
+    assert scores["num_skills"] == 2 and scores["success_rate_random"] is not None
+    assert (use / "report.html").is_file()
     assert sorted(tmp_path.iterdir()) == before, "eval.py leaves nothing in the working directory"
     assert "discriminability " in (said := capsys.readouterr().out) and f"report: {Path('use') / 'report.html'}" in said
 

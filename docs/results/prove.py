@@ -24,7 +24,7 @@ from collect import collect, split
 from settings import applied, differences, settings, settings_of, shorten
 from studies import DATA, ROOT, STUDIES, Study, find_study
 
-from skillrl.errors import BadInput, exit_code
+from skillrl.errors import BadInput, Stopped, exit_code
 from skillrl.evaluation.figures import read_curves
 from skillrl.record import is_run, locked, read_config, read_status
 
@@ -197,7 +197,7 @@ def say(line: str) -> None:
 
 
 def interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt(signal.Signals(number).name)
+    raise Stopped(number)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -226,7 +226,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit codes: 0 all is there, 1 something failed, 2 bad input, 130 stopped."""
+    """Exit codes: 0 all is there, 1 something failed, 2 bad input, 130 or 143 stopped by a signal."""
     given = parse(arguments)
     signal.signal(signal.SIGTERM, interrupt)
     out = given.out.resolve()

@@ -12,7 +12,7 @@ from studies import ROOT
 
 from skillrl.config import Config, complete
 
-NOT_SETTINGS = ("seed", "skills", "evaluate", "checkpoint_every", "runtime", "logger")
+NOT_SETTINGS = ("seed", "skills", "evaluate", "checkpoint_every", "snapshots", "runtime", "logger")
 BUDGETS = ("pretrain.env_steps", "downstream.env_steps")
 MISSING = "not set"
 
