@@ -67,7 +67,7 @@ def option(file: str) -> dict[str, Any]:
 
 def plain(cfg: Any) -> dict[str, Any]:
     """A run's config, without Hydra's own part."""
-    return {key: OmegaConf.to_container(cfg, resolve=True)[key] for key in cfg if key != "hydra"}
+    return OmegaConf.to_container(OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"]), resolve=True)
 
 
 # ---- composing and building
