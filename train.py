@@ -19,6 +19,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 CONF = Path(__file__).parent / "conf"
+LEFT_OUT = ("task", "downstream", "controller")
+"""Groups that a run can do without. Hydra has no ``downstream=null`` for a group, but ``~downstream``."""
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
@@ -35,6 +37,7 @@ def launch(cfg: DictConfig) -> None:
         raise BadInput(f"hydra.run.dir: {folder} already holds a run: go on with resume={folder}, or name another")
     try:
         config: Any = OmegaConf.to_container(cfg, resolve=True)
+        config |= {group: None for group in LEFT_OUT if f"~{group}" in job.overrides.task}
         if config["skills"] and not any(o.startswith(("env=", "env.", "experiment=")) for o in job.overrides.task):
             config = with_env_of_skills(config)
         run = Run(config, folder, build)
@@ -88,6 +91,7 @@ def main() -> int:
         if asked:
             resume(asked[0].removeprefix("resume="), [a for a in sys.argv[1:] if a != asked[0]])
         else:
+            sys.argv[1:] = [f"~{a[:-5]}" if a in [f"{group}=null" for group in LEFT_OUT] else a for a in sys.argv[1:]]
             launch()
     except (Exception, KeyboardInterrupt) as error:
         from skillrl.errors import exit_code

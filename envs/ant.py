@@ -8,7 +8,7 @@ import numpy as np
 from envs.memory import Arrays
 from envs.physics import Physics
 from envs.render import MujocoPicture, Shot
-from envs.task import Picture, Read, Task, not_negative, span
+from envs.task import Picture, Read, Task, not_negative, span, whole
 from envs.vector import BatchedEnv
 
 OBSERVE = ["xy", "joints", "velocities"]
@@ -33,8 +33,11 @@ class AntTask(Task):
         healthy_z_range: Sequence[float],
         contact_force_range: Sequence[float],
         reset_noise_scale: float,
+        frame_skip: int,
     ):
         not_negative(reset_noise_scale=reset_noise_scale)
+        whole(1, frame_skip=frame_skip)
+        self.frame_skip = frame_skip
         span(healthy_z_range=healthy_z_range, contact_force_range=contact_force_range)
         self.terminate = terminate
         self.forward_reward_weight = forward_reward_weight
@@ -53,7 +56,7 @@ class AntTask(Task):
             "torso": ("xpos", _TORSO),
             "cfrc_ext": ("cfrc_ext", None),
         }
-        return Physics(xml="ant.xml", frame_skip=5, fields=fields, n=n)
+        return Physics(xml="ant.xml", frame_skip=self.frame_skip, fields=fields, n=n)
 
     def parts(self) -> dict[str, Read]:
         return {
@@ -115,6 +118,7 @@ class Ant(BatchedEnv):
         healthy_z_range: heights that count as healthy, Gymnasium v5's.
         contact_force_range: what contact forces are clipped to, Gymnasium v5's.
         reset_noise_scale: Gymnasium v5's.
+        frame_skip: physics steps in one env step. Gymnasium v5's.
 
     The remaining arguments are those of `BatchedEnv`.
     """
@@ -138,6 +142,7 @@ class Ant(BatchedEnv):
         healthy_z_range: Sequence[float] = Z_RANGE,
         contact_force_range: Sequence[float] = FORCE_RANGE,
         reset_noise_scale: float = 0.1,
+        frame_skip: int = 5,
     ):
         task = AntTask(
             terminate=terminate,
@@ -148,6 +153,7 @@ class Ant(BatchedEnv):
             healthy_z_range=healthy_z_range,
             contact_force_range=contact_force_range,
             reset_noise_scale=reset_noise_scale,
+            frame_skip=frame_skip,
         )
         super().__init__(
             task,

@@ -74,7 +74,7 @@ class SwimmerGoal(BatchedEnv):
         goals: number of directions.
         distance: of a goal from the origin.
         radius: of its disc.
-        reset_noise_scale: the Swimmer's.
+        reset_noise_scale, frame_skip: the Swimmer's.
 
     The remaining arguments are those of `BatchedEnv`.
     """
@@ -94,9 +94,15 @@ class SwimmerGoal(BatchedEnv):
         distance: float = 1.0,
         radius: float = 0.4,
         reset_noise_scale: float = 0.1,
+        frame_skip: int = 4,
     ):
         # The body's own reward is not used.
-        body = swimmer.SwimmerTask(forward_reward_weight=0.0, ctrl_cost_weight=0.0, reset_noise_scale=reset_noise_scale)
+        body = swimmer.SwimmerTask(
+            forward_reward_weight=0.0,
+            ctrl_cost_weight=0.0,
+            reset_noise_scale=reset_noise_scale,
+            frame_skip=frame_skip,
+        )
         super().__init__(
             GoalTask(body, goals=goals, distance=distance, radius=radius),
             num_envs=num_envs,
@@ -121,7 +127,7 @@ class AntGoal(BatchedEnv):
         goals: number of directions.
         distance: of a goal from the origin.
         radius: of its disc.
-        reset_noise_scale: the Ant's.
+        reset_noise_scale, frame_skip: the Ant's.
 
     The remaining arguments are those of `BatchedEnv`.
     """
@@ -141,6 +147,7 @@ class AntGoal(BatchedEnv):
         distance: float = 3.0,
         radius: float = 1.0,
         reset_noise_scale: float = 0.1,
+        frame_skip: int = 5,
     ):
         # The body's own reward is not used.
         body = ant.AntTask(
@@ -152,6 +159,7 @@ class AntGoal(BatchedEnv):
             healthy_z_range=ant.Z_RANGE,
             contact_force_range=ant.FORCE_RANGE,
             reset_noise_scale=reset_noise_scale,
+            frame_skip=frame_skip,
         )
         super().__init__(
             GoalTask(body, goals=goals, distance=distance, radius=radius),

@@ -8,7 +8,7 @@ import numpy as np
 from envs.memory import Arrays
 from envs.physics import Physics
 from envs.render import MujocoPicture, Shot
-from envs.task import Picture, Read, Task, along_x, not_negative
+from envs.task import Picture, Read, Task, along_x, not_negative, whole
 from envs.vector import BatchedEnv
 
 OBSERVE = ["x", "joints", "velocities"]
@@ -20,15 +20,19 @@ RECORD: list[str] = []
 class HalfCheetahTask(Task):
     """Gymnasium's v5 reward; it never ends early."""
 
-    def __init__(self, *, forward_reward_weight: float, ctrl_cost_weight: float, reset_noise_scale: float):
+    def __init__(
+        self, *, forward_reward_weight: float, ctrl_cost_weight: float, reset_noise_scale: float, frame_skip: int
+    ):
         not_negative(reset_noise_scale=reset_noise_scale)
+        whole(1, frame_skip=frame_skip)
+        self.frame_skip = frame_skip
         self.forward_reward_weight = forward_reward_weight
         self.ctrl_cost_weight = ctrl_cost_weight
         self.reset_noise_scale = reset_noise_scale
 
     def simulator(self, n: int) -> Physics:
         fields = {"qpos": ("qpos", None), "qvel": ("qvel", None)}
-        return Physics(xml="half_cheetah.xml", frame_skip=5, fields=fields, n=n)
+        return Physics(xml="half_cheetah.xml", frame_skip=self.frame_skip, fields=fields, n=n)
 
     def parts(self) -> dict[str, Read]:
         return {
@@ -68,6 +72,7 @@ class HalfCheetah(BatchedEnv):
         forward_reward_weight: Gymnasium v5's.
         ctrl_cost_weight: Gymnasium v5's.
         reset_noise_scale: Gymnasium v5's.
+        frame_skip: physics steps in one env step. Gymnasium v5's.
 
     The remaining arguments are those of `BatchedEnv`.
     """
@@ -86,11 +91,13 @@ class HalfCheetah(BatchedEnv):
         forward_reward_weight: float = 1.0,
         ctrl_cost_weight: float = 0.1,
         reset_noise_scale: float = 0.1,
+        frame_skip: int = 5,
     ):
         task = HalfCheetahTask(
             forward_reward_weight=forward_reward_weight,
             ctrl_cost_weight=ctrl_cost_weight,
             reset_noise_scale=reset_noise_scale,
+            frame_skip=frame_skip,
         )
         super().__init__(
             task,

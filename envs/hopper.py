@@ -8,7 +8,7 @@ import numpy as np
 from envs.memory import Arrays
 from envs.physics import Physics
 from envs.render import MujocoPicture, Shot
-from envs.task import Picture, Read, Task, along_x, not_negative, span
+from envs.task import Picture, Read, Task, along_x, not_negative, span, whole
 from envs.vector import BatchedEnv
 
 OBSERVE = ["x", "joints", "velocities"]
@@ -32,8 +32,11 @@ class HopperTask(Task):
         healthy_z_range: Sequence[float],
         healthy_angle_range: Sequence[float],
         reset_noise_scale: float,
+        frame_skip: int,
     ):
         not_negative(reset_noise_scale=reset_noise_scale)
+        whole(1, frame_skip=frame_skip)
+        self.frame_skip = frame_skip
         span(
             healthy_state_range=healthy_state_range,
             healthy_z_range=healthy_z_range,
@@ -49,7 +52,9 @@ class HopperTask(Task):
         self.reset_noise_scale = reset_noise_scale
 
     def simulator(self, n: int) -> Physics:
-        return Physics(xml="hopper.xml", frame_skip=4, fields={"qpos": ("qpos", None), "qvel": ("qvel", None)}, n=n)
+        return Physics(
+            xml="hopper.xml", frame_skip=self.frame_skip, fields={"qpos": ("qpos", None), "qvel": ("qvel", None)}, n=n
+        )
 
     def parts(self) -> dict[str, Read]:
         return {
@@ -106,6 +111,7 @@ class Hopper(BatchedEnv):
         healthy_z_range: the same for the height.
         healthy_angle_range: the same for the pitch.
         reset_noise_scale: Gymnasium v5's.
+        frame_skip: physics steps in one env step. Gymnasium v5's.
 
     The remaining arguments are those of `BatchedEnv`.
     """
@@ -129,6 +135,7 @@ class Hopper(BatchedEnv):
         healthy_z_range: Sequence[float] = Z_RANGE,
         healthy_angle_range: Sequence[float] = ANGLE_RANGE,
         reset_noise_scale: float = 5e-3,
+        frame_skip: int = 4,
     ):
         task = HopperTask(
             terminate=terminate,
@@ -139,6 +146,7 @@ class Hopper(BatchedEnv):
             healthy_z_range=healthy_z_range,
             healthy_angle_range=healthy_angle_range,
             reset_noise_scale=reset_noise_scale,
+            frame_skip=frame_skip,
         )
         super().__init__(
             task,

@@ -12,7 +12,7 @@ import numpy as np
 from envs.memory import Arrays
 from envs.physics import Physics
 from envs.render import MujocoPicture, Shot
-from envs.task import Picture, Read, Task, not_negative
+from envs.task import Picture, Read, Task, not_negative, whole
 from envs.vector import BatchedEnv
 
 OBSERVE = ["xy", "joints", "velocities"]
@@ -25,8 +25,12 @@ _TORSO = 1  # the root: its subtree is all of the body
 class SwimmerTask(Task):
     """Gymnasium's v5 reward; it never ends early."""
 
-    def __init__(self, *, forward_reward_weight: float, ctrl_cost_weight: float, reset_noise_scale: float):
+    def __init__(
+        self, *, forward_reward_weight: float, ctrl_cost_weight: float, reset_noise_scale: float, frame_skip: int
+    ):
         not_negative(reset_noise_scale=reset_noise_scale)
+        whole(1, frame_skip=frame_skip)
+        self.frame_skip = frame_skip
         self.forward_reward_weight = forward_reward_weight
         self.ctrl_cost_weight = ctrl_cost_weight
         self.reset_noise_scale = reset_noise_scale
@@ -34,7 +38,7 @@ class SwimmerTask(Task):
     def simulator(self, n: int) -> Physics:
         # The centre of mass is one physics step behind qpos.
         fields = {"qpos": ("qpos", None), "qvel": ("qvel", None), "mass": ("subtree_com", _TORSO)}
-        return Physics(xml="swimmer.xml", frame_skip=4, fields=fields, n=n)
+        return Physics(xml="swimmer.xml", frame_skip=self.frame_skip, fields=fields, n=n)
 
     def parts(self) -> dict[str, Read]:
         return {
@@ -72,6 +76,7 @@ class Swimmer(BatchedEnv):
         forward_reward_weight: Gymnasium v5's.
         ctrl_cost_weight: Gymnasium v5's.
         reset_noise_scale: Gymnasium v5's.
+        frame_skip: physics steps in one env step. Gymnasium v5's.
 
     The remaining arguments are those of `BatchedEnv`.
     """
@@ -90,11 +95,13 @@ class Swimmer(BatchedEnv):
         forward_reward_weight: float = 1.0,
         ctrl_cost_weight: float = 1e-4,
         reset_noise_scale: float = 0.1,
+        frame_skip: int = 4,
     ):
         task = SwimmerTask(
             forward_reward_weight=forward_reward_weight,
             ctrl_cost_weight=ctrl_cost_weight,
             reset_noise_scale=reset_noise_scale,
+            frame_skip=frame_skip,
         )
         super().__init__(
             task,

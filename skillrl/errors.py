@@ -69,6 +69,10 @@ def _judge(error: BaseException) -> int | None:
     """The exit code of what one line can explain, else None."""
     if isinstance(error, BadInput) or _is_of(error, "hydra") or _is_of(error, "omegaconf"):
         return BAD_INPUT
+    if (
+        isinstance(error, ValueError) and _raised_by(error).split(".")[0] == "hydra"
+    ):  # not all of its errors are its own
+        return BAD_INPUT
     if isinstance(error, OSError):
         return BAD_INPUT if error.errno in NO_PLACE else CRASH if error.errno in NO_ROOM else None
     return None
@@ -76,6 +80,12 @@ def _judge(error: BaseException) -> int | None:
 
 def _is_of(error: BaseException, package: str) -> bool:
     return any(kind.__module__.split(".")[0] == package for kind in type(error).__mro__)
+
+
+def _raised_by(error: BaseException) -> str:
+    """The module in which it was raised."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return str(frames[-1].f_globals.get("__name__", "")) if frames else ""
 
 
 def _line(error: BaseException) -> str:

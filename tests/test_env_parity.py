@@ -34,14 +34,23 @@ def _start_from(theirs: gymnasium.Env, qpos: np.ndarray, qvel: np.ndarray) -> np
     return raw._get_obs()
 
 
-@pytest.mark.parametrize("position, steps", [(False, 1000), (True, 200)], ids=["without_position", "with_position"])
+@pytest.mark.parametrize(
+    "position, steps, skip",
+    [(False, 1000, {}), (True, 200, {}), (True, 200, {"frame_skip": 7})],
+    ids=["without_position", "with_position", "frame_skip"],
+)
 @pytest.mark.parametrize("name", CASES)
-def test_equals_gymnasium_bit_for_bit(name: str, position: bool, steps: int) -> None:
+def test_equals_gymnasium_bit_for_bit(name: str, position: bool, steps: int, skip: dict) -> None:
     make, where, rest, settings, expected_ends = CASES[name]
     ours = make(
-        num_envs=ROWS, horizon=HORIZON, dtype="float64", observe=[*(where if position else []), *rest], **settings
+        num_envs=ROWS,
+        horizon=HORIZON,
+        dtype="float64",
+        observe=[*(where if position else []), *rest],
+        **settings,
+        **skip,
     )
-    theirs = _gymnasium(name, exclude_current_positions_from_observation=not position)
+    theirs = _gymnasium(name, exclude_current_positions_from_observation=not position, **skip)
     low, high = theirs.action_space.low, theirs.action_space.high
     rng = np.random.default_rng(1)
     obs, _ = ours.reset(seed=0)

@@ -51,6 +51,7 @@ BAD: dict[str, tuple[str, str]] = {
     "unknown view": ("learner.discriminator_view=nope", "view 'nope'"),
     "unknown part": ("env.observe=[nope]", "unknown name 'nope'"),
     "unknown device": ("runtime.device=tpu", "runtime.device is 'tpu'"),
+    "no option": ("learner=null", "must be a string or a list"),
     "unknown option": ("learner=nope", "Available options in 'learner': diayn"),
     "unknown env id": ("env=gymnasium env.id=Nope-v0", "env.id='Nope-v0'"),
     "an id that runs code": ("env=gymnasium env.id=evil:Env-v0", "it would import a module"),

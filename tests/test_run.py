@@ -136,6 +136,7 @@ def test_loaded_skills_are_used_where_they_were_learnt_and_on_a_task(
         ["learner=flat", "agent@learner.agent=dqn", "env=gymnasium", "env.id=CartPole-v1", "learner.hidden_dims=[8]"],
         ["learner=primitive", "downstream=control", "controller=sac", "downstream.env_steps=160", "task=point_goal"],
         ["downstream=control", "controller=random", "downstream.env_steps=80", "learner.hidden_dims=[8]"],
+        ["experiment=quickstart", "downstream=null", "task=null", "learner.hidden_dims=[8]"],
     ],
 )
 def test_other_kinds_of_runs(overrides: list[str], train: Any, tmp_path: Path):
