@@ -87,6 +87,27 @@ def test_the_discriminator_learns_and_the_reward_follows_at_once():
     assert before.abs() < 0.2 and learner.relabel(batch)["reward"].mean() > 0.9 * math.log(2)
 
 
+def test_noise_blurs_what_the_discriminator_is_fitted_to_and_not_the_reward():
+    """Two skills, one apart. The best q at a state x from them, under noise s, has the odds exp(x / s²)."""
+    torch.manual_seed(0)
+    learner = DIAYN(
+        Spec.from_env(Point(num_envs=1)),
+        skill_space=Discrete(2),
+        hidden_dims=(16,),
+        discriminator_lr=0.01,
+        discriminator_noise=0.5,
+    )
+    z = torch.arange(1024) % 2
+    batch = batch_of(torch.stack([z.float() - 0.5, torch.zeros(1024)], -1), z.tolist())
+    for _ in range(500):
+        learner.fit(batch)
+    reward = learner.intrinsic_reward(batch)
+    assert reward.std() < 0.2 and torch.equal(reward, learner.intrinsic_reward(batch)), "the reward is read exactly"
+    assert reward.mean().item() == pytest.approx(math.log(2) - math.log(1 + math.exp(-0.5 / 0.5**2)), abs=0.03)
+    with pytest.raises(ValueError, match="learner.discriminator_noise is -1"):
+        DIAYN(learner.spec, discriminator_noise=-1)
+
+
 class Permuted(DIAYN):
     """Twin: z is shuffled within the batch, so that it says nothing of the states."""
 

@@ -6,6 +6,8 @@ What differs from the paper and its code (haarnoja/sac), and why:
 - The reward and the discriminator take s', not s, as METRA's, CSF's and the URL benchmark's ports do: it is s' that the
   action brought about.
 - SAC with twin critics and a tanh-normal policy in place of SAC-v1's value network and mixture policy.
+- ``discriminator_noise``, off by default, is not in the paper: a discriminator that sees x,y exactly tells skills
+  apart when they have hardly moved, and from then on pays nothing for going further.
 - z is drawn anew each episode; the code draws it once per 1000-step epoch, so that episodes that end early share it.
 - The released sampler acts on the pre-reset observation after a mid-epoch reset, and stores that; ours cannot.
 """
@@ -14,10 +16,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from skillrl.agents.base import Agent, adam, descend
+from skillrl.agents.base import Agent, adam, check, descend
 from skillrl.agents.sac import SAC
 from skillrl.learners.base import RewardLearner
 from skillrl.networks import mlp
@@ -48,6 +51,9 @@ class DIAYN(RewardLearner):
         skill_space: K skills, uniformly.
         discriminator_view: what the discriminator sees; ``xy`` is the paper's prior for navigation (its section 4.2).
         discriminator_lr: Adam's. hidden_dims: widths of the discriminator too.
+        discriminator_noise: standard deviation, in the view's units, of normal noise on what the discriminator is
+            fitted to (the reward is read without it): skills that are less apart than that count as alike, and so
+            must spread. 0 is the paper's.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class DIAYN(RewardLearner):
         policy_view: str | None = None,
         discriminator_view: str | None = None,
         discriminator_lr: float = 3e-4,
+        discriminator_noise: float = 0.0,
         batch_size: int = 128,
         hold: int | None = None,
     ):
@@ -75,16 +82,25 @@ class DIAYN(RewardLearner):
             policy_class=DIAYNPolicy,
             posterior_obs=seen,
         )
-        self.skill_space = skill_space
+        check("learner", discriminator_noise=(discriminator_noise, "[0, inf)"))
+        self.skill_space, self.discriminator_noise = skill_space, discriminator_noise
         self.discriminator_columns = spec.obs.columns(seen)
         self.discriminator_optimizer = adam(self.policy.discriminator.parameters(), discriminator_lr)
 
+    def seen(self, next_obs: Tensor) -> Tensor:
+        """The discriminator's view (B, ...) of whole observations."""
+        return next_obs[..., columns_on(self.discriminator_columns, next_obs.device)]
+
     def log_q(self, next_obs: Tensor) -> Tensor:
         """log q(z | s'), (B, K), of whole observations."""
-        return self.policy.log_posterior(next_obs[..., columns_on(self.discriminator_columns, next_obs.device)])
+        return self.policy.log_posterior(self.seen(next_obs))
 
     def fit(self, batch: Batch) -> Metrics:
-        logits = self.log_q(batch["next_obs"])
+        seen = self.seen(batch["next_obs"])
+        if self.discriminator_noise > 0:
+            noise = torch.randn(seen.shape, generator=self.generator, device=seen.device)
+            seen = seen + self.discriminator_noise * noise
+        logits = self.policy.log_posterior(seen)
         loss = F.nll_loss(logits, batch["z"])
         descend(self.discriminator_optimizer, loss)
         hits = (logits.argmax(-1) == batch["z"]).float()
