@@ -96,7 +96,11 @@ def _inputs(space: SkillSpace, obs: Tensor, z: Tensor, *others: Tensor) -> Tenso
 
 
 class Actor(nn.Module):
-    """π(a | obs, z): a tanh-normal over a box, or a categorical."""
+    """π(a | obs, z): a tanh-normal over a box, or a categorical.
+
+    Its last layer starts at a hundredth of PyTorch's scale (Andrychowicz et al. 2021, arXiv:2006.05990, section 3.2;
+    rlkit's SAC does alike): before training every skill does the same, nothing, and explores evenly around it.
+    """
 
     def __init__(self, obs: Field, action: Field | Discrete, space: SkillSpace, hidden_dims: Sequence[int]):
         super().__init__()
@@ -104,6 +108,9 @@ class Actor(nn.Module):
         self.discrete = isinstance(action, Discrete)
         out = action.n if isinstance(action, Discrete) else 2 * action.dim
         self.net = mlp(obs.dim + space.embed_dim, hidden_dims, out)
+        with torch.no_grad():
+            for parameter in self.net[-1].parameters():
+                parameter.mul_(0.01)
 
     def forward(self, obs: Tensor, z: Tensor) -> Distribution:
         """obs (..., obs_dim), z as the space samples it."""

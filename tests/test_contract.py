@@ -71,7 +71,7 @@ def test_fresh_episodes_are_each_rounds_own_and_teach():
     torch.manual_seed(0)
     env = CountingEnv(lengths=[5] * 16, terminates=[False] * 16)
     learner = Reinforce(Spec.from_env(env))
-    run(learner, env, total=16 * 5 * 60, collect=16 * 5, updates=1)
+    run(learner, env, total=16 * 5 * 120, collect=16 * 5, updates=1)
     episodes = [batch["obs"][..., EPISODE] for batch in learner.received]
     assert all((e == i).all() for i, e in enumerate(episodes))  # round i holds episode i of each env, whole
     for batch in learner.received:

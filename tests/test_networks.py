@@ -145,3 +145,10 @@ def test_one_z_serves_all_agents(space):
 
 def test_one_skill_is_no_input():
     assert Actor(OBS, BOX, Discrete(1), [8]).net[0].in_features == 3
+
+
+def test_an_actor_starts_in_the_middle_of_its_box():
+    torch.manual_seed(0)
+    dist = Actor(OBS, BOX, Discrete(3), [64, 64])(torch.randn(99, 3), torch.arange(99) % 3)
+    assert dist.mode().abs().max() < 0.01
+    assert (dist.log_std.exp() - 1).abs().max() < 0.01
