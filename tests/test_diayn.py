@@ -104,7 +104,7 @@ def test_noise_blurs_what_the_discriminator_is_fitted_to_and_not_the_reward():
     reward = learner.intrinsic_reward(batch)
     assert reward.std() < 0.2 and torch.equal(reward, learner.intrinsic_reward(batch)), "the reward is read exactly"
     assert reward.mean().item() == pytest.approx(math.log(2) - math.log(1 + math.exp(-0.5 / 0.5**2)), abs=0.03)
-    with pytest.raises(ValueError, match="learner.discriminator_noise is -1"):
+    with pytest.raises(ValueError, match="discriminator_noise is -1"):
         DIAYN(learner.spec, discriminator_noise=-1)
 
 
