@@ -1,7 +1,8 @@
 """Swimmer: three links in a viscous fluid (Coulom 2002), with Gymnasium's v5 physics and reward.
 
-Its ``xy`` is the centre of mass. Gymnasium's position is that of the front link (``front`` here), which an untrained
-network already moves by 0.9 in 200 steps, by curling up, while the centre of mass stays within 0.2.
+Its ``xy`` is the centre of mass. Gymnasium's position is that of the front link (``front`` here), which moves by
+folding: in 200 steps of an untrained network by 0.2 to 0.6, and the centre of mass by 0.04 (3 initialisations,
+reset_noise_scale 0.01).
 """
 
 from collections.abc import Mapping, Sequence
