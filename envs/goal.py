@@ -27,6 +27,7 @@ class GoalTask(Task):
         if radius >= distance:
             raise ValueError(f"radius={radius!r}: must be below distance={distance!r}, or the start is inside the goal")
         self.body, self.goals, self.distance, self.radius = body, goals, distance, radius
+        self.facts = {"goal_radius": float(radius)}
 
     def simulator(self, n: int) -> Simulator:
         return self.body.simulator(n)

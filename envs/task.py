@@ -53,6 +53,7 @@ class Task(ABC):
     """
 
     own: Mapping[str, tuple[int, ...]] = {}  # arrays that `start` draws and that stay for the episode, e.g. a goal
+    facts: Mapping[str, Any] = {}  # what `env.metadata` says of the task besides
 
     @abstractmethod
     def simulator(self, n: int) -> Simulator: ...

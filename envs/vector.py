@@ -59,7 +59,7 @@ class BatchedEnv(VectorEnv):
         if not observe:
             raise ValueError(f"observe=[]: must name at least one of {', '.join(parts)}")
         entries, widths = layout(task, observe, dtype, num_envs)
-        self.metadata = metadata(
+        self.metadata = dict(task.facts) | metadata(
             horizon=int(horizon),
             widths=widths,
             parts=parts,

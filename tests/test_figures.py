@@ -59,6 +59,7 @@ def test_control_is_coloured_by_the_skill_in_use_and_rings_say_who_arrived():
     arrays = {**told(skills=3, copies=1), "control_coordinates": told(copies=1, skills=2)["coordinates"]}
     arrays |= {"control_z": z, "control_length": np.array([4, 3]), "control_success": np.array([True, False])}
     arrays["control_goal"] = np.array([[4.0, 0.0], [0.0, 4.0]])
+    arrays["control_goal_radius"] = np.float32(1.0)
     axes = figures.control_trajectories(arrays, LIGHT).axes[0]
     lines = axes.collections[0]
     pieces = [(curve[:, 0].tolist(), tuple(c[:3])) for curve, c in zip(lines.get_segments(), lines.get_colors())]

@@ -88,6 +88,8 @@ def trajectories(arrays: dict[str, np.ndarray], scores: dict[str, Any], ink: dic
 
 def control_trajectories(arrays: dict[str, np.ndarray], ink: dict[str, Any]) -> "Figure":
     """The controller's episodes: the colour is the skill in use, a ring the goal (green when it was reached)."""
+    from matplotlib.patches import Circle
+
     coordinates, z = arrays["control_coordinates"], arrays["control_z"]
     figure, axes = _figure(5.6, 4.6)
     discrete = z.ndim == 2 and np.issubdtype(z.dtype, np.integer)
@@ -100,14 +102,15 @@ def control_trajectories(arrays: dict[str, np.ndarray], ink: dict[str, Any]) -> 
             pieces.append((_curve(coordinates[row, start : stop + 1], start), colours[used[start]]))
         last.append(pieces[-1])
     _draw(axes, pieces, last)
-    goal, success = arrays["control_goal"], arrays["control_success"]
+    goal, success, radius = (arrays[f"control_{name}"] for name in ("goal", "success", "goal_radius"))
     if goal.shape[-1] == 2 and coordinates.shape[-1] == 2 and len(success):
         for place in np.unique(goal, axis=0):
             share = success[(goal == place).all(-1)].mean()
             ring = GOOD if share > 0.5 else BAD
-            axes.plot(*place, "o", ms=17, mfc="none", mec=ring, mew=1.8, zorder=6)
-            axes.annotate(f"{share:.0%}", place, xytext=(0, 12), textcoords="offset points", ha="center", color=ring)
-    _frame(axes, np.concatenate([coordinates, goal[:, None]], 1) if goal.shape[-1] == 2 else coordinates, None, ink)
+            axes.add_patch(Circle(place, radius, fill=False, edgecolor=ring, linewidth=1.5, zorder=6))
+            axes.annotate(f"{share:.0%}", place, ha="center", va="center", color=ring, zorder=6)
+        coordinates = np.concatenate([coordinates, goal[:, None] - radius, goal[:, None] + radius], 1)
+    _frame(axes, coordinates, None, ink)
     if count > 1:
         _legend(figure, axes, colours)
     return figure

@@ -102,7 +102,7 @@ def evaluate(
             scores |= control_metrics(used)
             scores |= {f"{key}_random": control_metrics(by_chance)[key] for key in ("success_rate", "return_mean")}
             goal = _goal(task, used)
-            arrays |= _control_arrays(used, goal)
+            arrays |= _control_arrays(used, goal, task.metadata.get("goal_radius", 0.0))
             if film:
                 target = folder / "videos" / "control.mp4"
                 control_video(used, film, target, fps=task.metadata["render_fps"], goal=goal)
@@ -205,7 +205,7 @@ def _skill_arrays(told: Trajectories, deal: Deal, recognition: metrics.Recogniti
     return arrays if recognition is None else arrays | {"confusion": recognition.confusion()}
 
 
-def _control_arrays(used: Trajectories, goal: np.ndarray) -> dict[str, np.ndarray]:
+def _control_arrays(used: Trajectories, goal: np.ndarray, radius: float) -> dict[str, np.ndarray]:
     return {
         "control_coordinates": used.coordinates.astype(np.float32),
         "control_length": used.length,
@@ -213,6 +213,7 @@ def _control_arrays(used: Trajectories, goal: np.ndarray) -> dict[str, np.ndarra
         "control_returns": used.returns,
         "control_success": np.zeros(0, dtype=bool) if used.success is None else used.success,
         "control_goal": goal.astype(np.float32),
+        "control_goal_radius": np.float32(radius),  # 0: not known
     }
 
 
