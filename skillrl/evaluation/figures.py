@@ -107,7 +107,7 @@ def control_trajectories(arrays: dict[str, np.ndarray], ink: dict[str, Any]) -> 
         for place in np.unique(goal, axis=0):
             share = success[(goal == place).all(-1)].mean()
             ring = GOOD if share > 0.5 else BAD
-            axes.add_patch(Circle(place, radius, fill=False, edgecolor=ring, linewidth=1.5, zorder=6))
+            axes.add_patch(Circle(place, float(radius), fill=False, edgecolor=ring, linewidth=1.5, zorder=6))
             axes.annotate(f"{share:.0%}", place, ha="center", va="center", color=ring, zorder=6)
         coordinates = np.concatenate([coordinates, goal[:, None] - radius, goal[:, None] + radius], 1)
     _frame(axes, coordinates, None, ink)

@@ -213,7 +213,7 @@ def _control_arrays(used: Trajectories, goal: np.ndarray, radius: float) -> dict
         "control_returns": used.returns,
         "control_success": np.zeros(0, dtype=bool) if used.success is None else used.success,
         "control_goal": goal.astype(np.float32),
-        "control_goal_radius": np.float32(radius),  # 0: not known
+        "control_goal_radius": np.array(radius, np.float32),  # 0: not known
     }
 
 
