@@ -113,7 +113,7 @@ class _Failing(SwimmerTask):
 
 
 def _failing(workers: int) -> BatchedEnv:
-    task = _Failing(forward_reward_weight=1.0, ctrl_cost_weight=0.0, reset_noise_scale=0.1)
+    task = _Failing(forward_reward_weight=1.0, ctrl_cost_weight=0.0, reset_noise_scale=0.1, frame_skip=4)
     facts = {"observe": ["xy"], "views": {}, "coverage": {"key": "xy", "cell": 1.0}, "record": []}
     return BatchedEnv(task, num_envs=4, workers=workers, horizon=50, dtype="float32", **facts)
 
@@ -183,7 +183,7 @@ class Mine(SwimmerTask):
         return np.full(len(control), 7.0)
 
 print("imported", flush=True)
-task = Mine(forward_reward_weight=1.0, ctrl_cost_weight=0.0, reset_noise_scale=0.1)
+task = Mine(forward_reward_weight=1.0, ctrl_cost_weight=0.0, reset_noise_scale=0.1, frame_skip=4)
 env = BatchedEnv(task, num_envs=4, workers=2, horizon=50, dtype="float32", observe=["xy"], views={{}},
                  coverage={{"key": "xy", "cell": 1.0}}, record=[])
 env.reset(seed=0)

@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,15 @@ def test_a_full_disk_is_told_in_one_line(file: str, tmp_path: Path, monkeypatch:
 # ---- signals
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """As in a foreground process: what a shell starts with & may be given SIGINT as ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_signals_wait_only_while_they_are_told_to():
     with pytest.raises(Stopped) as error, Signals() as signals:
         os.kill(os.getpid(), signal.SIGTERM)
