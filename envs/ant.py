@@ -8,7 +8,7 @@ import numpy as np
 from envs.memory import Arrays
 from envs.physics import Physics
 from envs.render import MujocoPicture, Shot
-from envs.task import Picture, Read, Task, not_negative, span, whole
+from envs.task import Picture, Read, Task, not_negative, span
 from envs.vector import BatchedEnv
 
 OBSERVE = ["xy", "joints", "velocities"]
@@ -36,7 +36,6 @@ class AntTask(Task):
         frame_skip: int,
     ):
         not_negative(reset_noise_scale=reset_noise_scale)
-        whole(1, frame_skip=frame_skip)
         self.frame_skip = frame_skip
         span(healthy_z_range=healthy_z_range, contact_force_range=contact_force_range)
         self.terminate = terminate

@@ -8,7 +8,7 @@ import numpy as np
 from envs.memory import Arrays
 from envs.physics import Physics
 from envs.render import MujocoPicture, Shot
-from envs.task import Picture, Read, Task, along_x, not_negative, whole
+from envs.task import Picture, Read, Task, along_x, not_negative
 from envs.vector import BatchedEnv
 
 OBSERVE = ["x", "joints", "velocities"]
@@ -24,7 +24,6 @@ class HalfCheetahTask(Task):
         self, *, forward_reward_weight: float, ctrl_cost_weight: float, reset_noise_scale: float, frame_skip: int
     ):
         not_negative(reset_noise_scale=reset_noise_scale)
-        whole(1, frame_skip=frame_skip)
         self.frame_skip = frame_skip
         self.forward_reward_weight = forward_reward_weight
         self.ctrl_cost_weight = ctrl_cost_weight

@@ -8,7 +8,7 @@ import numpy as np
 from envs.memory import Arrays
 from envs.physics import Physics
 from envs.render import MujocoPicture, Shot
-from envs.task import Picture, Read, Task, along_x, not_negative, span, whole
+from envs.task import Picture, Read, Task, along_x, not_negative, span
 from envs.vector import BatchedEnv
 
 OBSERVE = ["x", "joints", "velocities"]
@@ -35,7 +35,6 @@ class HopperTask(Task):
         frame_skip: int,
     ):
         not_negative(reset_noise_scale=reset_noise_scale)
-        whole(1, frame_skip=frame_skip)
         self.frame_skip = frame_skip
         span(
             healthy_state_range=healthy_state_range,

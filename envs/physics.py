@@ -9,6 +9,7 @@ import mujoco
 import numpy as np
 
 from envs.memory import Arrays
+from envs.task import whole
 
 # Gymnasium's own models, so that there is nothing to keep equal.
 ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
@@ -28,6 +29,7 @@ class Physics:
     """
 
     def __init__(self, *, xml: str, frame_skip: int, fields: Mapping[str, tuple[str, int | None]], n: int):
+        whole(1, frame_skip=frame_skip)
         self.model = mujoco.MjModel.from_xml_path(str(ASSETS / xml))
         self.frame_skip = frame_skip
         self.dt = self.model.opt.timestep * frame_skip

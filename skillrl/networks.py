@@ -98,8 +98,9 @@ def _inputs(space: SkillSpace, obs: Tensor, z: Tensor, *others: Tensor) -> Tenso
 class Actor(nn.Module):
     """π(a | obs, z): a tanh-normal over a box, or a categorical.
 
-    Its last layer starts at a hundredth of PyTorch's scale (Andrychowicz et al. 2021, arXiv:2006.05990, section 3.2;
-    rlkit's SAC does alike): before training every skill does the same, nothing, and explores evenly around it.
+    Its last layer starts at a hundredth of PyTorch's scale, as Andrychowicz et al. 2021 (arXiv:2006.05990, section 3.2)
+    recommend for on-policy learners and rlkit's SAC does: before training every skill does the same, nothing, and
+    explores evenly around it.
     """
 
     def __init__(self, obs: Field, action: Field | Discrete, space: SkillSpace, hidden_dims: Sequence[int]):

@@ -358,6 +358,7 @@ ERRORS = [
     (Swimmer, {"coverage": {"key": "xy", "cell": 0.0}}, "coverage.cell=0.0"),
     (Swimmer, {"coverage": {"key": "xy"}}, "coverage="),
     (Swimmer, {"reset_noise_scale": -0.1}, "reset_noise_scale=-0.1"),
+    (Ant, {"frame_skip": 0}, "frame_skip=0"),
     (Hopper, {"healthy_z_range": [1.0, 0.5]}, "healthy_z_range"),
     (Ant, {"contact_force_range": 3}, "contact_force_range=3"),
     (Point, {"step_radius": 0}, "step_radius=0"),
