@@ -70,6 +70,7 @@ def begin(*, env: Any, learner: "Learner", data: Replay, schedule: Schedule, see
         spec=learner.spec,
         gamma=learner.gamma,
         seed=seed,
+        deterministic=learner.deterministic,
         device=data.device,
     )
     collector.reset(seed)

@@ -10,8 +10,11 @@ from skillrl.spec import Spec
 class Controller(Learner):
     """Chooses z for frozen ``skills`` on the task of ``spec``.
 
-    The skills are used, not owned: they are neither trained nor saved with the controller.
+    The skills are used, not owned: they are neither trained nor saved with the controller. They act by their mode, as
+    they will when the controller is evaluated; what explores is the choice among them.
     """
+
+    deterministic = True
 
     def __init__(self, spec: Spec, skills: SkillPolicy, *, hold: int):
         super().__init__(spec)

@@ -23,7 +23,7 @@ class Collector:
         env: a ``VectorEnv`` with ``SAME_STEP`` autoreset whose ``step`` takes ``active``.
         gamma: discount within a decision, Σ γ^i r_i; a tensor (agents,) where agents differ.
         seed: of the skills' and the policy's generators; ``reset`` takes the env's.
-        deterministic: the policy's mode instead of a sample; the selector is told.
+        deterministic: the policy's mode instead of a sample. greedy: the selector's best choice, without exploration.
     """
 
     def __init__(
@@ -36,11 +36,12 @@ class Collector:
         gamma: float | Tensor = 0.99,
         seed: int = 0,
         deterministic: bool = False,
+        greedy: bool = False,
         device: str | torch.device = "cpu",
     ):
         self.env, self.policy, self.selector = env, policy, selector
         self.spec = spec or Spec.from_env(env)
-        self.gamma, self.deterministic = gamma, deterministic
+        self.gamma, self.deterministic, self.greedy = gamma, deterministic, greedy
         self.device = torch.device(device)
         self.num_envs: int = env.num_envs
         self.columns = columns_on(self.spec.obs.columns(policy.obs), self.device)
@@ -104,7 +105,7 @@ class Collector:
             tuple(c[index] for c in self.carry),
             self.first[index],
             self.skill_generator,
-            self.deterministic,
+            self.greedy,
         )
         self.z = _put(self.z, index, choice.z, self.num_envs)
         for key, value in choice.extras.items():

@@ -79,7 +79,9 @@ def rollout(
     """
     spec = Spec.from_env(env)
     selector = Fixed(skills) if isinstance(skills, Tensor) else skills
-    collector = Collector(env, policy, selector, spec=spec, seed=seed, deterministic=deterministic)
+    collector = Collector(
+        env, policy, selector, spec=spec, seed=seed, deterministic=deterministic, greedy=deterministic
+    )
     collector.reset(seed=seed)
     key = (env.metadata.get("coverage") or {}).get("key")
     start = _coordinates(collector.info[key]) if key else np.zeros((env.num_envs, 0))

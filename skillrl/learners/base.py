@@ -26,6 +26,8 @@ class Learner(nn.Module):
 
     policy: Any  # a SkillPolicy; None for a learner that has no skills of its own
     gamma: float = 0.99
+    deterministic: bool = False
+    """Whether the behaviour collects by its mode. A selector explores all the same."""
 
     def __init__(self, spec: Spec):
         super().__init__()
