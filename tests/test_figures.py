@@ -9,7 +9,8 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from skillrl.evaluation import figures
-from skillrl.evaluation.figures import INK, curves_of, read_curves, runs, skill_colours, smooth
+from skillrl.evaluation.curves import curves_of, read_curves, smooth
+from skillrl.evaluation.figures import INK, runs, skill_colours
 from skillrl.evaluation.rollouts import Film, Trajectories
 from skillrl.evaluation.video import columns_of, control_video, skill_video
 

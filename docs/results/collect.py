@@ -19,7 +19,7 @@ from studies import DATA, STUDIES
 from skillrl import skill_library
 from skillrl.config import Config
 from skillrl.errors import BadInput, exit_code
-from skillrl.evaluation.figures import read_curves
+from skillrl.evaluation.curves import read_curves
 from skillrl.record import read_config, read_status
 
 

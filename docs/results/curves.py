@@ -11,6 +11,7 @@ from seeds import Seed
 from studies import Study
 
 from skillrl.evaluation import figures
+from skillrl.evaluation.curves import smooth
 from skillrl.evaluation.statistics import mean_and_se
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _learns(seeds: Sequence[Seed]) -> bool:
 
 def _curves(axes: "Axes", seeds: Sequence[Seed], colour: str, pretraining: bool) -> None:
     curves = [
-        (seed.steps + (seed.pretrain_env_steps if pretraining else 0), figures.smooth(seed.success))
+        (seed.steps + (seed.pretrain_env_steps if pretraining else 0), smooth(seed.success))
         for seed in seeds
         if len(seed.steps)
     ]

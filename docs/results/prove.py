@@ -25,7 +25,7 @@ from settings import applied, differences, settings, settings_of, shorten
 from studies import DATA, ROOT, STUDIES, Study, find_study
 
 from skillrl.errors import BadInput, Stopped, exit_code
-from skillrl.evaluation.figures import read_curves
+from skillrl.evaluation.curves import read_curves
 from skillrl.record import is_run, locked, read_config, read_status
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")

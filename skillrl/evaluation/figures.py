@@ -3,7 +3,6 @@
 Everything is drawn from the run's own files, so that figures can be made again without a rollout.
 """
 
-import csv
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from skillrl.evaluation.curves import curves_of, read_curves, smooth
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +30,7 @@ INK = {
     "dark": {"text": "#e6eaf0", "faint": "#8a94a3", "line": "#39414d", "map": ("#191d24", "#8fb4ff")},
 }
 GOOD, BAD = "#2ea043", "#e5534b"
-MOST_PANELS, DPI = 6, 170
+DPI = 170
 
 
 def skill_colours(n: int) -> list[str]:
@@ -156,45 +157,6 @@ def curves(found: dict[str, tuple[np.ndarray, np.ndarray]], ink: dict[str, Any])
         axes.grid(axis="x", visible=False)
     figure.supxlabel("env steps", fontsize=9, color=ink["faint"])
     return figure
-
-
-def read_curves(path: Path) -> list[dict[str, str]]:
-    """The rows of metrics.csv; none if there is no such file (skills that were loaded)."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-# What a reader looks for first; the rest follows in the file's order.
-FIRST = ("success", "return", "accuracy", "reward", "coverage", "entropy", "alpha", "loss")
-
-
-def curves_of(rows: Sequence[dict[str, str]], phase: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """column → (env_steps, values) of a phase: at most six columns that move, those that say most first."""
-    mine = [row for row in rows if row.get("phase", "pretrain") == phase]
-    found = {}
-    for name in mine[0] if mine else ():
-        if "/" not in name or name.startswith("time/"):
-            continue
-        points = [(float(row["env_steps"]), float(row[name])) for row in mine if row.get(name)]
-        steps, values = np.array(points).reshape(-1, 2).T
-        if len(values) > 1 and np.isfinite(values).all() and np.ptp(values) > 0:
-            found[name] = (steps, values)
-
-    def rank(name: str) -> int:
-        return next((i for i, word in enumerate(FIRST) if word in name), len(FIRST))
-
-    return {name: found[name] for name in sorted(found, key=rank)[:MOST_PANELS]}
-
-
-def smooth(values: np.ndarray) -> np.ndarray:
-    """A running mean over the nearest tenth of the points, shorter at both ends."""
-    half = max(1, len(values) // 20)
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    index = np.arange(len(values))
-    low, high = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
-    return (total[high] - total[low]) / (high - low)
 
 
 def runs(values: np.ndarray) -> Iterator[tuple[int, int]]:

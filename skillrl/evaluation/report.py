@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from skillrl.evaluation.figures import DPI, read_curves
+from skillrl.evaluation.curves import read_curves
+from skillrl.evaluation.figures import DPI
 from skillrl.evaluation.report_page import card, figure, folded, page, section, table
 
 CSS_PIXELS = 100 / DPI  # an inch of a figure is 100 pixels of the page
