@@ -23,7 +23,7 @@ import prove  # noqa: E402
 from collect import collect, split  # noqa: E402
 from collect import main as collect_main  # noqa: E402
 from seeds import Seed, read_seed, read_study, write_seed  # noqa: E402
-from settings import compose, settings_of  # noqa: E402
+from settings import compose, fingerprint, settings_of  # noqa: E402
 from studies import DATA, RESULTS, STUDIES  # noqa: E402
 
 STUDY = STUDIES["quickstart"]
@@ -437,6 +437,19 @@ def test_a_run_of_other_settings_is_not_gone_on_with(tmp_path: Path, capsys: pyt
     a_run(tmp_path / "ours-s0", downstream=OURS["downstream"] | {"updates": 7})
     assert prove.main(["quickstart", "--out", str(tmp_path), "--data", str(tmp_path / "data")]) == 2
     assert "ours-s0 was run with other settings, take it away: downstream.updates is 7" in capsys.readouterr().err
+
+
+def test_a_seed_whose_csv_is_there_is_not_run_again_unless_its_skills_are_needed(tmp_path: Path):
+    jobs = prove.plan(STUDY, ["ours", "flat_sac", "random"], [0, 1], tmp_path)
+    for arm, seed in (("ours", 0), ("ours", 1), ("flat_sac", 0), ("random", 1)):
+        seed_csv(tmp_path, arm, seed, 0.5, settings=fingerprint(settings_of(STUDY.arms[arm].experiment)))
+    assert [job.name for job in prove.left(jobs, tmp_path, ())] == ["ours-s0", "random-s0", "flat_sac-s1"]
+
+
+def test_a_csv_of_other_settings_is_named(tmp_path: Path):
+    seed_csv(tmp_path, "ours", 0, 0.5, settings="abc")
+    with pytest.raises(ValueError, match=r"ours-s0\.csv was made with other settings than experiment=quickstart"):
+        prove.left(prove.plan(STUDY, ["ours"], [0], tmp_path), tmp_path, ())
 
 
 @pytest.mark.parametrize("wrong", [["--arms", "nobody"], ["--seeds", "9"], ["--jobs", "0"]])

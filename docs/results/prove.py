@@ -4,7 +4,8 @@
     python docs/results/prove.py quickstart --seeds 0 1 --arms ours random --jobs 1 --out outputs/proof
     python docs/results/prove.py quickstart --data /tmp/data -- downstream.env_steps=2000      # tiny, for a look
 
-A run that is finished is not run again, one that was interrupted is resumed. Each finished seed is collected at once.
+A seed whose CSV is there is not run again, whether or not its run still is; nor is a run that is finished. One that was
+interrupted is resumed. Each finished seed is collected at once.
 What stands after -- is given to every run, but a budget that an arm has at 0 stays there. SIGINT and SIGTERM let the
 runs save and end; after a SIGKILL they do the same by themselves (on Linux).
 """
@@ -21,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from collect import collect, split
-from settings import applied, differences, settings, settings_of, shorten
+from seeds import read_seed
+from settings import applied, differences, fingerprint, settings, settings_of, shorten
 from studies import DATA, ROOT, STUDIES, Study, find_study
 
 from skillrl.errors import BadInput, Stopped, exit_code
@@ -91,6 +93,24 @@ def plan(study: Study, arms: Sequence[str], seeds: Sequence[int], out: Path) -> 
             if name in arms:
                 add(name)
     return jobs
+
+
+def left(jobs: Sequence[Job], data: Path, overrides: Sequence[str]) -> list[Job]:
+    """Those whose CSV is not in the folder ``data``, and those that they need.
+
+    Errors: BadInput where a CSV was made with other settings than the experiment has now.
+    """
+    missing = [job for job in jobs if not collected(job, data / f"{job.name}.csv", overrides)]
+    return [job for job in jobs if job in missing or any(one.needs == job for one in missing)]
+
+
+def collected(job: Job, csv: Path, overrides: Sequence[str]) -> bool:
+    """Whether the job's seed is there. Errors: BadInput where it was made with other settings."""
+    if not csv.exists():
+        return False
+    if read_seed(csv).settings != fingerprint(settings_of(job.experiment, overrides)):
+        raise BadInput(f"{csv} was made with other settings than experiment={job.experiment} has now: take it away")
+    return True
 
 
 class Proof:
@@ -236,13 +256,14 @@ def main(arguments: Sequence[str]) -> int:
             jobs = plan(find_study(given.study), given.arms, given.seeds, out)
             for job in jobs:
                 job.check(given.overrides)
-            proof = Proof(jobs, given.overrides, given.jobs, lambda job: say(str(collected(job, given))))
+            jobs = left(jobs, given.data / given.study, given.overrides)
+            proof = Proof(jobs, given.overrides, given.jobs, lambda job: say(str(taken(job, given))))
             return 0 if proof.run(given.every) else 1
     except (Exception, KeyboardInterrupt) as error:
         return exit_code(error)
 
 
-def collected(job: Job, given: argparse.Namespace) -> Path:
+def taken(job: Job, given: argparse.Namespace) -> Path:
     return collect(job.folder, given.data, given.overrides)
 
 
