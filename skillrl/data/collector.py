@@ -238,14 +238,6 @@ class Collector:
             self.reset(None)  # the env's generators are those of the checkpoint, and go on
         self.skill_generator.set_state(state["generators"]["skills"].cpu())
         self.policy_generator.set_state(state["generators"]["policy"].cpu())
-        if not self.env.metadata.get("exact_resume", True):
-            self._begin_afresh()
-
-    def _begin_afresh(self) -> None:
-        """For an env that cannot be restored: its episodes start again, and the open decisions are dropped."""
-        kept = self.finished
-        self.reset(None)
-        self.finished = kept
 
 
 def _like(mask: Tensor, value: Tensor) -> Tensor:
