@@ -1,13 +1,12 @@
 """The figures of a study: success while learning, every seed and the mean, and beside it the final evaluation."""
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from seeds import Seed
+from seeds import Seed, complete
 from studies import Study
 
 from skillrl.evaluation import figures
@@ -46,7 +45,7 @@ def learning_curves(study: Study, found: Found, pretraining: bool, ink: Ink) -> 
         if not _learns(seeds):
             _level(left, seeds, colours[arm], pretraining)
     for i, (arm, seeds) in enumerate(arms.items()):
-        _points(right, i, seeds, colours[arm], ink)
+        _points(right, i, seeds, colours[arm], ink, mean=complete(study, found[arm]))
     if pretraining:
         _pretrained(left, [seed for seeds in arms.values() for seed in seeds], ink)
     _finish(figure, left, right, pretraining, ink)
@@ -86,15 +85,15 @@ def _level(axes: "Axes", seeds: Sequence[Seed], colour: str, pretraining: bool) 
     axes.plot([start, end], [level, level], color=colour, lw=1.4, ls=DASHED, zorder=1)
 
 
-def _points(axes: "Axes", place: int, seeds: Sequence[Seed], colour: str, ink: Ink) -> None:
-    """A dot for each seed, side by side, and the mean with its standard error."""
+def _points(axes: "Axes", place: int, seeds: Sequence[Seed], colour: str, ink: Ink, mean: bool) -> None:
+    """A dot for each seed, side by side; if wanted, their mean with its standard error."""
     values = [seed.evaluated for seed in seeds]
     offsets = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(1)
     axes.scatter(place + offsets, values, s=16, color=colour, alpha=0.75, linewidths=0, zorder=3, clip_on=False)
-    mean, se = mean_and_se(values)
-    axes.plot([place - 0.3, place + 0.3], [mean, mean], color=ink["text"], lw=1.6, zorder=4)
-    if not math.isnan(se):
-        axes.plot([place, place], [mean - se, mean + se], color=ink["text"], lw=1.0, zorder=4)
+    if mean:
+        middle, se = mean_and_se(values)
+        axes.plot([place - 0.3, place + 0.3], [middle, middle], color=ink["text"], lw=1.6, zorder=4)
+        axes.plot([place, place], [middle - se, middle + se], color=ink["text"], lw=1.0, zorder=4)
 
 
 def _pretrained(axes: "Axes", seeds: Sequence[Seed], ink: Ink) -> None:

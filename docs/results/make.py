@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curves import draw
-from seeds import Seed, read_study
+from seeds import Seed, complete, read_study
 from studies import DATA, RESULTS, STUDIES, Study, find_study
 
 from skillrl.errors import BadInput, exit_code
 from skillrl.evaluation.protocol import EPISODES
-from skillrl.evaluation.statistics import ERRORS, Claim, claim, mean_and_se, pooled_se
+from skillrl.evaluation.statistics import ERRORS, Claim, claim, mean_and_se
 
 Found = Mapping[str, Mapping[int, Seed]]
 
@@ -48,7 +48,7 @@ def page(name: str, study: Study, found: Found) -> str:
         picture(f"figures/{name}", "Success against env steps on the task"),
         "Thin lines are seeds, thick ones their mean: success of the training episodes, with exploration, smoothed "
         "over a tenth of the curve. The dashed line is the evaluation of what does not learn on the task. At the "
-        "right, each seed's evaluation, with the mean and its standard error.",
+        "right, each seed's evaluation; with every seed there, their mean and its standard error.",
         "## With pretraining counted",
         counted(study, found),
         picture(f"figures/{name}-with-pretraining", "Success against all env steps, pretraining counted"),
@@ -129,26 +129,24 @@ def score_row(study: Study, seeds: Mapping[int, Seed]) -> list[str]:
     if not seeds:
         return ["", "", *each, ""]
     mean, se = mean_and_se(evaluated(seeds))
+    told = f"{mean:.3f} ± {se:.3f}" if complete(study, seeds) else ""  # of fewer seeds: the seeds, and nothing more
     spent = [" / ".join(f"{n:,}" for n in sorted(some)) for some in (
         {seed.pretrain_env_steps for seed in seeds.values()}, {seed.env_steps for seed in seeds.values()})]  # fmt: skip
-    return [*spent, *each, f"{mean:.3f} ± {se:.3f}" if len(seeds) > 1 else f"{mean:.3f}"]
+    return [*spent, *each, told]
 
 
 def gaps(study: Study, found: Found) -> str:
-    """Ours against each other arm, by the seeds that are there."""
+    """Ours against each other arm; nothing but that it is open where the claim cannot be judged yet."""
     head = ["Ours against", "Gap", "Pooled SE", "Gap / SE", "Holds"]
-    judged = judge(study, found)
+    claims = judge(study, found).claims
     rows = []
     for arm in study.others:
-        ours, other = evaluated(found[study.ours]), evaluated(found[arm])
-        if min(len(ours), len(other)) < 2:
-            rows.append([study.arms[arm].title, "", "", "", "not settled"])
-            continue
-        one = judged.claims.get(arm) or Claim(
-            mean_and_se(ours)[0] - mean_and_se(other)[0], pooled_se(ours, other), False
-        )
-        holds = "not settled" if arm not in judged.claims else "yes" if one.holds else "**no**"
-        rows.append([study.arms[arm].title, f"{one.gap:+.3f}", f"{one.se:.3f}", f"{one.gap_in_se:.1f}", holds])
+        if arm in claims:
+            one = claims[arm]
+            told = [f"{one.gap:+.3f}", f"{one.se:.3f}", f"{one.gap_in_se:.1f}", "yes" if one.holds else "**no**"]
+        else:
+            told = ["", "", "", "not settled"]
+        rows.append([study.arms[arm].title, *told])
     return table(head, rows)
 
 

@@ -10,7 +10,7 @@ comes last, the mean of the final, deterministic episodes.
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,3 +92,8 @@ def read_study(study: Study, folder: Path) -> dict[str, dict[int, Seed]]:
                 raise BadInput(f"{path} and {other.arm}-s{other.seed}.csv were made with different settings")
         found[one.arm][one.seed] = one
     return found
+
+
+def complete(study: Study, seeds: Mapping[int, Seed]) -> bool:
+    """Whether every seed of the study is there: before that there is no mean, no error and no claim to show."""
+    return set(study.seeds) <= set(seeds)
