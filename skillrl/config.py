@@ -52,6 +52,7 @@ class Pretrain:
     warmup: int
     collect: int
     updates: int
+    overlap: bool
     capacity: int
 
 

@@ -12,7 +12,7 @@ class Control:
     """A controller chooses among frozen skills.
 
     Args:
-        env_steps: budget in primitive steps. warmup, collect, updates: as in pretraining.
+        env_steps: budget in primitive steps. warmup, collect, updates, overlap: as in pretraining.
         capacity: of the replay, in env steps.
     """
 
@@ -23,9 +23,10 @@ class Control:
         warmup: int = 1_000,
         collect: int = 8,
         updates: int = 1,
+        overlap: bool = False,
         capacity: int = 1_000_000,
     ):
-        self.schedule = Schedule(total=env_steps, warmup=warmup, collect=collect, updates=updates)
+        self.schedule = Schedule(env_steps, warmup, collect, updates, overlap)
         self.capacity = capacity
 
     def learner(self, spec: Spec, skills: SkillPolicy, controller: Callable[..., Learner] | None) -> Learner:

@@ -17,12 +17,14 @@ class Schedule:
     """A round is ``collect`` env steps over all envs, then ``updates`` updates (UTD = updates / collect).
 
     total: the budget in env steps; in updates when there is no env. warmup: env steps before the first update.
+    overlap: learn while the physics of a round's last step goes on (in worker processes), from data without that step.
     """
 
     total: int
     warmup: int = 0
     collect: int = 8
     updates: int = 1
+    overlap: bool = False
 
     def __post_init__(self) -> None:
         for name, low in {"total": 0, "warmup": 0, "collect": 1, "updates": 0}.items():
@@ -30,6 +32,8 @@ class Schedule:
             if not isinstance(value, int) or value < low:
                 key = "env_steps" if name == "total" else name
                 raise ValueError(f"{key} of the schedule is {value!r}: it must be a whole number of at least {low}")
+        if not isinstance(self.overlap, bool):
+            raise ValueError(f"overlap of the schedule is {self.overlap!r}: it must be true or false")
 
 
 @dataclass
@@ -63,6 +67,8 @@ def begin(*, env: Any, learner: "Learner", data: Replay, schedule: Schedule, see
         return State(learner, data, None, schedule)
     if schedule.collect % env.num_envs:
         raise ValueError(f"collect is {schedule.collect}: it must be a multiple of env.num_envs, {env.num_envs}")
+    if schedule.overlap and any(need.source == "fresh" for need in learner.needs().values()):
+        raise ValueError("overlap is true, but this learner needs all that was collected: set it to false")
     collector = Collector(
         env,
         learner.behaviour(),
@@ -98,27 +104,37 @@ def train(
     state = state or begin(env=env, learner=learner, data=data, schedule=schedule, seed=seed)
     hooks = list(hooks)
     while not state.finished():
-        if state.collector is not None:
-            collect(state)
-        if state.env_steps >= schedule.warmup or state.collector is None:
-            learn(state)
+        play(state)
         for hook in hooks:
             hook(state)
     return state
 
 
-def collect(state: State) -> None:
-    """``schedule.collect`` env steps into the data: infos that the env records, decisions where they are needed."""
-    collector = state.collector
-    assert collector is not None
-    recorded = {f"info/{key}" for key in collector.env.metadata.get("record", ())}
-    decide = any(need.source == "decisions" for need in state.learner.needs().values())
-    for _ in range(state.schedule.collect // collector.num_envs):
-        step, decisions = collector.tick()
-        kept = Batch({key: value for key, value in step.items() if not key.startswith("info/") or key in recorded})
-        state.data.add(kept, decisions if decide else None)
-    state.env_steps += state.schedule.collect
+def play(state: State) -> None:
+    """A round: collect and learn, one after the other, or both at once for its last step."""
+    collector, schedule = state.collector, state.schedule
+    if collector is None:
+        return learn(state)
+    for _ in range(schedule.collect // collector.num_envs - 1):
+        store(state, *collector.tick())
+    collector.send()
+    state.env_steps += schedule.collect
+    if not schedule.overlap:
+        store(state, *collector.receive())
+    if state.env_steps >= schedule.warmup:
+        learn(state)
+    if schedule.overlap:
+        store(state, *collector.receive())
     state.episodes = collector.drain()
+
+
+def store(state: State, step: Batch, decisions: Batch | None) -> None:
+    """Into the data: infos that the env records, decisions where they are needed."""
+    assert state.collector is not None
+    recorded = {f"info/{key}" for key in state.collector.env.metadata.get("record", ())}
+    decide = any(need.source == "decisions" for need in state.learner.needs().values())
+    kept = Batch({key: value for key, value in step.items() if not key.startswith("info/") or key in recorded})
+    state.data.add(kept, decisions if decide else None)
 
 
 def learn(state: State) -> None:

@@ -145,12 +145,12 @@ def started(env: Point, capacity: int = 4000, total: int = 800) -> State:
     learner = DIAYN(Spec.from_env(env), skill_space=Discrete(4), hidden_dims=[8], batch_size=8)
     learner.generator.manual_seed(1)
     data = Replay(capacity, env.num_envs, gamma=learner.gamma, seed=2)
-    return begin(env=env, learner=learner, data=data, schedule=Schedule(total=total, warmup=80), seed=3)
+    return begin(env=env, learner=learner, data=data, schedule=Schedule(total=total, warmup=80, overlap=True), seed=3)
 
 
 def go(state: State, steps: int, *hooks: Any) -> State:
     """On to ``steps`` env steps."""
-    state.schedule = Schedule(total=steps, warmup=80)
+    state.schedule = Schedule(total=steps, warmup=80, overlap=True)
     return train(env=None, learner=state.learner, data=state.data, schedule=state.schedule, hooks=hooks, state=state)
 
 
