@@ -389,8 +389,8 @@ def test_what_random_choice_needs_is_run_first(runner: Runner):
     ]  # fmt: skip
     assert runner.proof("random", "flat_sac").run(every=60)
     assert sorted(runner.taken) == sorted(job.name for job in runner.proof("random", "flat_sac").jobs)
-    assert "random-s1 experiment hydra.run.dir seed skills" in runner.calls()
-    assert "flat_sac-s1 experiment hydra.run.dir seed" in runner.calls()
+    assert "random-s1 experiment hydra.run.dir runtime.workers seed skills" in runner.calls()
+    assert "flat_sac-s1 experiment hydra.run.dir runtime.workers seed" in runner.calls()
 
 
 def test_what_is_finished_is_not_run_again_and_what_was_interrupted_is_resumed(runner: Runner):
@@ -416,7 +416,7 @@ def test_a_signal_lets_the_runs_save_and_the_next_start_goes_on(runner: Runner):
     before = signal.signal(signal.SIGINT, prove.interrupt)
 
     def kill() -> None:
-        while "ours-s0 experiment hydra.run.dir seed" not in runner.calls():
+        while "ours-s0 experiment hydra.run.dir runtime.workers seed" not in runner.calls():
             stopper.wait(0.01)
         signal.raise_signal(signal.SIGINT)
 

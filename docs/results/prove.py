@@ -31,6 +31,7 @@ from skillrl.evaluation.curves import read_curves
 from skillrl.record import is_run, locked, read_config, read_status
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+ONE_PROCESS = ("runtime.workers=0",)  # runs beside each other share the cores better than workers do
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 POLL_S = 0.5
 
@@ -65,7 +66,7 @@ class Job:
             return [*train, f"resume={self.folder}"]
         skills = [f"skills={self.needs.folder}"] if self.needs else []
         start = [f"experiment={self.experiment}", f"seed={self.seed}", *skills, f"hydra.run.dir={self.folder}"]
-        return [*train, *start, *applied(self.experiment, overrides)]
+        return [*train, *start, *ONE_PROCESS, *applied(self.experiment, overrides)]
 
     def check(self, overrides: tuple[str, ...]) -> None:
         """Errors: BadInput where the folder holds a run of other settings than the experiment has now."""
