@@ -1,34 +1,20 @@
 """The pages in docs/results: made from the committed numbers, which come from finished runs of the right settings."""
 
 import csv
-import json
 import math
-import signal
-import sys
-import threading
 from pathlib import Path
 
+import curves
+import make
 import numpy as np
+import prove
 import pytest
-import yaml
-
-from skillrl import skill_library
-
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "docs" / "results"))
-
-import curves  # noqa: E402
-import make  # noqa: E402
-import prove  # noqa: E402
-from collect import collect, split  # noqa: E402
-from collect import main as collect_main  # noqa: E402
-from seeds import Seed, read_seed, read_study, write_seed  # noqa: E402
-from settings import compose, fingerprint, settings_of  # noqa: E402
-from studies import DATA, RESULTS, STUDIES  # noqa: E402
-
-STUDY = STUDIES["quickstart"]
-OURS = compose("quickstart")
-
+from collect import collect, split
+from collect import main as collect_main
+from made_up_results import OURS, STUDY, a_run, seed_csv
+from seeds import Seed, read_seed, read_study
+from settings import compose, settings_of
+from studies import DATA, RESULTS, STUDIES
 
 # ---- what is committed
 
@@ -85,27 +71,6 @@ def test_random_choice_keeps_our_hold():
 
 
 # ---- collect
-
-
-def a_run(folder: Path, experiment: str = "quickstart", *, seed: int = 0, status: str = "finished", **changes) -> Path:
-    """A run's folder, as far as it is read."""
-    config = compose(experiment) | {"seed": seed} | changes
-    folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    (folder / "run.json").write_text(json.dumps({"status": status, "cwd": "/home/me", "machine": {"host": "mine"}}))
-    (folder / "skills").mkdir()
-    about = {"format": skill_library.FORMAT, "about": {"env_steps": config["pretrain"]["env_steps"]}}
-    (folder / "skills" / "config.json").write_text(json.dumps(about))
-    (folder / "metrics.csv").write_text(
-        "env_steps,grad_steps,phase,time/elapsed_s,episode/return,episode/length,episode/success\n"
-        "1000,0,pretrain,1.5,3.5,200.0,\n"
-        "1000,0,control,2.5,,,\n"
-        "2000,9,control,3.5,0.125,150.0,0.125\n"
-    )
-    scores = {"success_rate": 0.8125, "return_mean": 0.75, "episode_length": 71.5}
-    (folder / "eval").mkdir()
-    (folder / "eval" / "metrics.json").write_text(json.dumps(scores))
-    return folder
 
 
 def test_a_finished_run_becomes_a_csv(tmp_path: Path):
@@ -191,20 +156,6 @@ def test_a_run_that_could_be_of_two_arms_is_of_none(tmp_path: Path):
 
 
 # ---- the CSVs
-
-
-def seed_csv(folder: Path, arm: str, seed: int, evaluated: float, *, env_steps: int = 4000, settings="abc") -> Path:
-    learns = arm != "random"
-    constant = {"arm": arm, "seed": str(seed), "settings": settings, "pretrain_env_steps": "8000"}
-    rest = {"episode_return": "0", "episode_length": "9"}
-    training = [
-        {"phase": "control", "env_steps": str(steps), "success": str(steps / env_steps)}
-        for steps in (range(1000, env_steps + 1, 1000) if learns else ())
-    ]
-    end = {"phase": "evaluation", "env_steps": str(env_steps if learns else 0), "success": str(evaluated)}
-    path = folder / f"{arm}-s{seed}.csv"
-    write_seed(path, [constant | row | rest for row in [*training, end]])
-    return path
 
 
 def study_csvs(data: Path, **means: float) -> Path:
@@ -329,130 +280,3 @@ def test_pretraining_moves_the_curves_and_the_level_of_random_choice(pretraining
     assert len(lines) == 2 + 1 + 1 + pretraining  # seeds, their mean, the level, the end of the pretraining
     np.testing.assert_array_equal(lines[0], np.column_stack([shift + np.arange(1, 5) * 1000, np.full(4, 0.5)]))
     np.testing.assert_array_equal(lines[3], [[shift, 0.25], [shift + 4000, 0.25]])
-
-
-# ---- the runner
-
-FAKE_TRAIN = """
-import json, pathlib, signal, sys, time
-given = dict(argument.split("=", 1) for argument in sys.argv[1:])
-folder = pathlib.Path(given.get("resume") or given["hydra.run.dir"])
-log = pathlib.Path(__file__).with_name("calls")
-def status(name):
-    folder.mkdir(exist_ok=True)
-    (folder / "run.json").write_text(json.dumps({"status": name}))
-def stop(*_):
-    status("stopped")
-    sys.exit(143)
-signal.signal(signal.SIGTERM, stop)
-status("running")
-with log.open("a") as file:
-    file.write(" ".join([folder.name, *sorted(given)]) + "\\n")
-if "skills" in given:
-    assert json.loads((pathlib.Path(given["skills"]) / "run.json").read_text())["status"] == "finished"
-time.sleep(60 if folder.name in SLOW else 0)
-if folder.name in BROKEN:
-    sys.exit("this is what broke")
-status("finished")
-"""
-
-
-class Runner:
-    """prove.py over a train.py that only pretends."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch):
-        self.folder, self.taken = folder, list[str]()
-        self.behave()
-        monkeypatch.setattr(prove, "ROOT", folder)
-        monkeypatch.setattr(prove, "POLL_S", 0.02)
-
-    def behave(self, slow: str = "", broken: str = "") -> None:
-        (self.folder / "train.py").write_text(f"SLOW, BROKEN = {[slow]}, {[broken]}\n{FAKE_TRAIN}")
-
-    def calls(self) -> list[str]:
-        calls = self.folder / "calls"
-        return calls.read_text().splitlines() if calls.exists() else []
-
-    def proof(self, *arms: str, seeds: tuple[int, ...] = (0, 1)) -> prove.Proof:
-        jobs = prove.plan(STUDY, arms, seeds, self.folder)
-        return prove.Proof(jobs, [], 2, lambda job: self.taken.append(job.name))
-
-
-@pytest.fixture
-def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
-    return Runner(tmp_path, monkeypatch)
-
-
-def test_what_random_choice_needs_is_run_first(runner: Runner):
-    assert [job.name for job in runner.proof("random", "flat_sac").jobs] == [
-        "flat_sac-s0", "ours-s0", "random-s0", "flat_sac-s1", "ours-s1", "random-s1",
-    ]  # fmt: skip
-    assert runner.proof("random", "flat_sac").run(every=60)
-    assert sorted(runner.taken) == sorted(job.name for job in runner.proof("random", "flat_sac").jobs)
-    assert "random-s1 experiment hydra.run.dir runtime.workers seed skills" in runner.calls()
-    assert "flat_sac-s1 experiment hydra.run.dir runtime.workers seed" in runner.calls()
-
-
-def test_what_is_finished_is_not_run_again_and_what_was_interrupted_is_resumed(runner: Runner):
-    for name, status in (("ours-s0", "finished"), ("ours-s1", "running")):
-        (runner.folder / name).mkdir()
-        (runner.folder / name / "run.json").write_text(json.dumps({"status": status}))
-    assert runner.proof("ours").run(every=60)
-    assert runner.calls() == ["ours-s1 resume"]
-    assert sorted(runner.taken) == ["ours-s0", "ours-s1"]  # collected in any case
-
-
-def test_a_failure_stops_what_needs_it_and_nothing_else(runner: Runner, capsys: pytest.CaptureFixture[str]):
-    runner.behave(broken="ours-s0")
-    assert not runner.proof("ours", "flat_sac", "random").run(every=60)
-    assert sorted(runner.taken) == ["flat_sac-s0", "flat_sac-s1", "ours-s1", "random-s1"]
-    said = capsys.readouterr().out
-    assert "ours-s0: failed, exit code 1: this is what broke" in said
-    assert "random-s0: failed, ours-s0, whose skills it uses, failed" in said
-
-
-def test_a_signal_lets_the_runs_save_and_the_next_start_goes_on(runner: Runner):
-    runner.behave(slow="ours-s0")
-    before = signal.signal(signal.SIGINT, prove.interrupt)
-
-    def kill() -> None:
-        while "ours-s0 experiment hydra.run.dir runtime.workers seed" not in runner.calls():
-            stopper.wait(0.01)
-        signal.raise_signal(signal.SIGINT)
-
-    stopper = threading.Event()
-    threading.Thread(target=kill).start()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            runner.proof("ours", seeds=(0,)).run(every=60)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert json.loads((runner.folder / "ours-s0" / "run.json").read_text()) == {"status": "stopped"}
-    runner.behave()
-    assert runner.proof("ours", seeds=(0,)).run(every=60)
-    assert runner.calls()[-1] == "ours-s0 resume" and runner.taken == ["ours-s0"]
-
-
-def test_a_run_of_other_settings_is_not_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    a_run(tmp_path / "ours-s0", downstream=OURS["downstream"] | {"updates": 7})
-    assert prove.main(["quickstart", "--out", str(tmp_path), "--data", str(tmp_path / "data")]) == 2
-    assert "ours-s0 was run with other settings, take it away: downstream.updates is 7" in capsys.readouterr().err
-
-
-def test_a_seed_whose_csv_is_there_is_not_run_again_unless_its_skills_are_needed(tmp_path: Path):
-    jobs = prove.plan(STUDY, ["ours", "flat_sac", "random"], [0, 1], tmp_path)
-    for arm, seed in (("ours", 0), ("ours", 1), ("flat_sac", 0), ("random", 1)):
-        seed_csv(tmp_path, arm, seed, 0.5, settings=fingerprint(settings_of(STUDY.arms[arm].experiment)))
-    assert [job.name for job in prove.left(jobs, tmp_path, ())] == ["ours-s0", "random-s0", "flat_sac-s1"]
-
-
-def test_a_csv_of_other_settings_is_named(tmp_path: Path):
-    seed_csv(tmp_path, "ours", 0, 0.5, settings="abc")
-    with pytest.raises(ValueError, match=r"ours-s0\.csv was made with other settings than experiment=quickstart"):
-        prove.left(prove.plan(STUDY, ["ours"], [0], tmp_path), tmp_path, ())
-
-
-@pytest.mark.parametrize("wrong", [["--arms", "nobody"], ["--seeds", "9"], ["--jobs", "0"]])
-def test_the_runner_knows_its_study(wrong: list[str]):
-    with pytest.raises(SystemExit):
-        prove.main(["quickstart", *wrong])
