@@ -27,7 +27,7 @@ SMALL = [
     *["learner.skill_space.n=2", "learner.hidden_dims=[16]", "learner.batch_size=16", "checkpoint_every=200"],
     *["pretrain.env_steps=1200", "pretrain.warmup=200", "logger.every=100"],
     *["downstream=control", "controller=dqn", "controller.hidden_dims=[16]", "controller.batch_size=16"],
-    *["downstream.env_steps=800", "downstream.warmup=200"],
+    *["downstream.env_steps=800", "downstream.warmup=200", "pretrain.overlap=true", "downstream.overlap=true"],
 ]
 ENDS = [  # how and where the run ends, each time to be resumed; and the exit code
     ("kill", "pretrain/data/000000000200.pt", -9),  # before any checkpoint
