@@ -56,7 +56,7 @@ def test_the_arms_without_skills_get_at_least_our_care(arm: str):
     mine, ours = config["controller"], OURS["controller"]
     assert config["learner"] == {"_target_": "skillrl.learners.primitive.Primitive"}
     assert config["pretrain"]["env_steps"] == 0
-    assert mine["hold"] == (1 if arm == "flat_sac" else ours["hold"])
+    assert mine["hold"] == {"flat_sac": 1, "action_repeat": 20}[arm]
     assert mine["hidden_dims"] == ours["hidden_dims"] and mine["obs_view"] == ours["obs_view"]
     assert mine["batch_size"] >= ours["batch_size"]
     assert config["downstream"]["updates"] >= OURS["downstream"]["updates"]
@@ -150,7 +150,7 @@ def test_a_budget_that_makes_an_arm_what_it_is_stays(tmp_path: Path):
 
 def test_a_run_that_could_be_of_two_arms_is_of_none(tmp_path: Path):
     run = a_run(tmp_path / "x", "quickstart/flat_sac", controller=compose("quickstart/action_repeat")["controller"])
-    same = f"controller.hold={OURS['controller']['hold']}"
+    same = f"controller.hold={compose('quickstart/action_repeat')['controller']['hold']}"
     with pytest.raises(ValueError, match=r"x could be any of flat_sac, action_repeat: their settings are the same"):
         collect(run, tmp_path / "data", [same])
 
