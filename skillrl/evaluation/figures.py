@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from skillrl.evaluation.theme import Draw
 
 __all__ = [
-    "BAD", "DPI", "GOOD", "INK", "PALETTE", "confusion", "control_trajectories", "draw_all", "runs", "save",
+    "BAD", "DPI", "GOOD", "INK", "PALETTE", "confusion", "control_trajectories", "draw_all", "moving", "runs", "save",
     "skill_colours", "trajectories",
 ]  # fmt: skip
 
@@ -72,15 +72,16 @@ def trajectories(arrays: dict[str, np.ndarray], scores: dict[str, Any], ink: dic
     classed = bool((arrays["label"] >= 0).any())
     rows = np.flatnonzero(arrays["label"] >= 0) if classed else arrays["spread"]
     labels = arrays["label"][rows] if classed else np.zeros(len(rows), dtype=int)
+    coordinates = moving(arrays["coordinates"])
     figure, axes = blank(4.2, 4.8)
     colours = skill_colours(int(labels.max()) + 1)
     paths = []
     order = np.random.default_rng(0).permutation(len(rows))  # no skill lies on top of all the others
     for row, label in zip(rows[order], labels[order], strict=True):
-        path = arrays["coordinates"][row, : arrays["length"][row] + 1]  # (t + 1, D)
+        path = coordinates[row, : arrays["length"][row] + 1]  # (t + 1, D)
         paths.append((_curve(path), colours[label]))
     _draw(axes, paths, paths)
-    _frame(axes, arrays["coordinates"][rows], scores.get("coverage_cell"), ink)
+    _frame(axes, coordinates[rows], scores.get("coverage_cell"), ink)
     if len(colours) > 1:
         _legend(figure, axes, colours)
     return figure
@@ -90,7 +91,7 @@ def control_trajectories(arrays: dict[str, np.ndarray], ink: dict[str, Any]) -> 
     """The controller's episodes: the colour is the skill in use, a ring the goal (green when it was reached)."""
     from matplotlib.patches import Circle
 
-    coordinates, z = arrays["control_coordinates"], arrays["control_z"]
+    coordinates, z = moving(arrays["control_coordinates"]), arrays["control_z"]
     figure, axes = blank(4.2, 4.8)
     discrete = z.ndim == 2 and np.issubdtype(z.dtype, np.integer)
     count = int(max(z.max(), arrays["label"].max())) + 1 if discrete else 1
@@ -135,6 +136,12 @@ def confusion(shares: np.ndarray, ink: dict[str, Any]) -> "Figure":
             axes.text(j, i, f"{shares[i, j]:.0%}"[:-1], ha="center", va="center", color=colour, fontsize=8)
     axes.set_title("% of held-out rollouts", color=ink["faint"], fontsize=9)
     return figure
+
+
+def moving(coordinates: np.ndarray) -> np.ndarray:
+    """(R, T + 1, D) without the y of a body that moves along x only: it is drawn over time."""
+    on_a_line = coordinates.shape[-1] == 2 and np.ptp(coordinates[..., 1]) == 0
+    return coordinates[..., :1] if on_a_line else coordinates
 
 
 def runs(values: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -186,11 +193,14 @@ def _legend(figure: "Figure", axes: "Axes", colours: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
     if len(colours) <= 20:
-        lines = [Line2D([], [], color=colour, lw=4) for colour in colours]
-        names = [str(i) for i in range(len(colours))]
+        lines = math.ceil(len(colours) / 10)
+        columns = math.ceil(len(colours) / lines)
+        # matplotlib fills columns, people read lines
+        order = [i for column in range(columns) for i in range(column, len(colours), columns)]
+        marks = [Line2D([], [], color=colours[i], lw=4) for i in order]
         # Below, so that a narrow screen does not shrink the picture for the legend's sake.
-        figure.legend(lines, names, loc="outside lower center", frameon=False, fontsize=9, handlelength=1,
-                      handletextpad=0.4, columnspacing=1.1, title="skill", ncols=min(10, len(colours)))  # fmt: skip
+        figure.legend(marks, [str(i) for i in order], loc="outside lower center", frameon=False, fontsize=9,
+                      handlelength=1, handletextpad=0.4, columnspacing=1.1, title="skill", ncols=columns)  # fmt: skip
         return
     norm = BoundaryNorm(np.arange(len(colours) + 1) - 0.5, len(colours))
     bar = figure.colorbar(

@@ -51,9 +51,10 @@ def coverage(visited: np.ndarray, untrained: np.ndarray | None, ink: dict[str, A
     figure, axes = blank(*LARGE)
     if untrained is not None:
         axes.plot(untrained, color=ink["faint"], lw=1.6, linestyle=DASHED)
-        _name_end(axes, untrained, "untrained", ink["faint"])
+        _name_end(axes, untrained, "untrained", ink["faint"], above=untrained[-1] > visited[-1])
     axes.plot(visited, color=ink["accent"], lw=2)
-    _name_end(axes, visited, "these skills", ink["accent"])
+    beaten = untrained is not None and untrained[-1] > visited[-1]
+    _name_end(axes, visited, "these skills", ink["accent"], above=not beaten)
     axes.set(xlabel="env step of the episode", ylabel="distinct cells visited", ylim=(0, None), xlim=(0, None))
     _few_ticks(axes)
     return figure
@@ -75,9 +76,9 @@ def returns(earned: np.ndarray, labels: np.ndarray, ink: dict[str, Any]) -> "Fig
     return figure
 
 
-def _name_end(axes: "Axes", line: np.ndarray, name: str, colour: str) -> None:
-    axes.annotate(f"{name}: {line[-1]:.0f}", (len(line) - 1, line[-1]), xytext=(0, 4), textcoords="offset points",
-                  ha="right", va="bottom", fontsize=9, color=colour)  # fmt: skip
+def _name_end(axes: "Axes", line: np.ndarray, name: str, colour: str, *, above: bool) -> None:
+    axes.annotate(f"{name}: {line[-1]:.0f}", (len(line) - 1, line[-1]), xytext=(0, 4 if above else -4), ha="right",
+                  textcoords="offset points", va="bottom" if above else "top", fontsize=9, color=colour)  # fmt: skip
 
 
 def _few_ticks(axes: "Axes") -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skillrl.evaluation.figures import moving
 from skillrl.evaluation.rollouts import Film, Trajectories
 from skillrl.evaluation.theme import BAD, GOOD, skill_colours
 
@@ -26,7 +27,7 @@ def skill_video(told: Trajectories, film: Film, path: Path, *, fps: float) -> No
     """A tile for each filmed row, named "skill i" in the skill's colour, with a small map of where it has been."""
     # Rows are dealt skill 0, 1, ..., K - 1 first, so a filmed row's number is its skill's.
     colours = skill_colours(max(film.rows) + 1)
-    limits = _limits(told.coordinates[list(film.rows)])
+    limits = _limits(moving(told.coordinates[list(film.rows)]))
     tiles, told_of = [], list[str]()
     for row in film.rows:
         length, shots = int(told.length[row]), told.frames[row]
@@ -45,7 +46,7 @@ def control_video(used: Trajectories, film: Film, path: Path, *, fps: float, goa
     """
     discrete = used.z.ndim == 2 and np.issubdtype(used.z.dtype, np.integer)
     colours = skill_colours(int(used.z.max()) + 1 if discrete else 1)
-    places = used.coordinates[list(film.rows)]
+    places = moving(used.coordinates[list(film.rows)])
     marked = goal.shape[-1] == places.shape[-1]
     limits = _limits(np.concatenate([places, goal[list(film.rows), None]], 1) if marked else places)
     tiles, told_of = [], list[str]()
