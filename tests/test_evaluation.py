@@ -20,6 +20,7 @@ from skillrl.spec import Selection, Spec
 KEYS = {
     "num_skills", "state_coverage", "discriminability", "discriminability_permuted", "discriminability_untrained",
     "discriminability_obs", "effective_skills", "displacement_median", "displacement_median_untrained",
+    "state_coverage_untrained",
     "success_rate", "return_mean", "episode_length",
 }  # fmt: skip
 
@@ -150,7 +151,7 @@ def test_the_whole_evaluation(tmp_path, monkeypatch):
     assert scores["discriminability_untrained"] == scores["chance"] == 1 / 8
     assert scores["discriminability_permuted"] < 0.3
     assert scores["displacement_median"] == pytest.approx(10.0, abs=1e-4)
-    assert scores["displacement_median_untrained"] == 0
+    assert scores["displacement_median_untrained"] == 0 and scores["state_coverage_untrained"] == 1
     assert scores["success_rate"] == 1.0 and scores["success_rate_random"] < 0.6
     assert scores["return_mean"] == 1.0 and scores["episode_length"] < 25
     folder = tmp_path / "a" / "eval"
@@ -160,6 +161,8 @@ def test_the_whole_evaluation(tmp_path, monkeypatch):
     assert not [name for name in names if "partial" in name]
     assert build_report(tmp_path / "a").stat().st_size > 50_000
     assert run(tmp_path / "b", video=False) == scores
+    arrays = np.load(folder / "trajectories.npz")
+    assert arrays["untrained_coverage"].tolist() == [1.0] * arrays["coordinates"].shape[1]
     for kind in ("metrics.json", "trajectories.npz"):
         assert (folder / kind).read_bytes() == (tmp_path / "b" / "eval" / kind).read_bytes()
 
@@ -179,8 +182,9 @@ def test_without_skills_controller_or_pictures(tmp_path):
 
 
 def test_a_new_evaluation_leaves_nothing_of_the_old_one(tmp_path):
-    old = tmp_path / "eval" / "videos" / "control.mp4"
-    old.parent.mkdir(parents=True)
-    old.write_bytes(b"old")
+    old = [tmp_path / "eval" / "videos" / name for name in ("control.mp4", "control-0.mp4", "control.json")]
+    old[0].parent.mkdir(parents=True)
+    for path in old:
+        path.write_bytes(b"old")
     evaluate(make_env=lambda n: Point(num_envs=n, horizon=4), policy=compass(2), run_dir=tmp_path, video=False)
-    assert not old.exists()
+    assert not any(path.exists() for path in old)

@@ -8,20 +8,22 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from skillrl.evaluation import figures
-from skillrl.evaluation.curves import curves_of, read_curves, smooth
+from skillrl.evaluation import figures, panels
+from skillrl.evaluation.curves import baselines, curves_of, read_curves, smooth
 from skillrl.evaluation.figures import INK, runs, skill_colours
 from skillrl.evaluation.rollouts import Film, Trajectories
-from skillrl.evaluation.video import columns_of, control_video, skill_video
+from skillrl.evaluation.video import columns_of, control_video, pace, skill_video
 
 LIGHT = INK["light"]
 
 
-def told(dims=2, skills=3, copies=2, steps=4):
-    """Arrays as trajectories.npz has them: skill i walks i + 1 a step along the first axis."""
+def told(dims=2, skills=3, copies=2, steps=4, plane=False):
+    """Arrays as trajectories.npz has them: skill i walks i + 1 a step along the first axis, and i along the second."""
     labels = np.tile(np.arange(skills), copies)
     coordinates = np.zeros((len(labels), steps + 1, dims))
     coordinates[..., 0] = (labels + 1)[:, None] * np.arange(steps + 1)
+    if plane:
+        coordinates[..., 1] = labels[:, None] * np.arange(steps + 1)
     return {"coordinates": coordinates, "length": np.full(len(labels), steps), "label": labels, "spread": np.arange(2)}
 
 
@@ -37,27 +39,31 @@ def test_colours_are_distinct_and_keep_to_one_lightness(count):
 
 
 def test_trajectories_are_drawn_where_they_went_in_their_skills_colour():
-    figure = figures.trajectories(told(), {"coverage_cell": 1.0}, LIGHT)
+    figure = figures.trajectories(told(plane=True), {"coverage_cell": 1.0}, LIGHT)
     axes = figure.axes[0]
     lines, dots = axes.collections
     assert axes.get_aspect() == 1.0
     drawn = {tuple(curve[-1]): tuple(colour[:3]) for curve, colour in zip(lines.get_segments(), lines.get_colors())}
-    assert drawn == {(4.0 * (i + 1), 0.0): to_rgb(skill_colours(3)[i]) for i in range(3)}
+    assert drawn == {(4.0 * (i + 1), 4.0 * i): to_rgb(skill_colours(3)[i]) for i in range(3)}
     assert sorted(dots.get_offsets()[:, 0]) == [4, 4, 8, 8, 12, 12]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["skill 0", "skill 1", "skill 2"]
+    (legend,) = figure.legends
+    named = [(text.get_text(), line.get_color()) for text, line in zip(legend.get_texts(), legend.get_lines())]
+    assert named == [(str(i), skill_colours(3)[i]) for i in range(3)]
 
 
 def test_a_body_on_a_line_is_drawn_over_time_and_not_beyond_its_end():
     arrays = told(dims=1, skills=1, copies=1)
     arrays["length"][:] = 2
-    axes = figures.trajectories(arrays, {"coverage_cell": 1.0}, LIGHT).axes[0]
-    assert axes.collections[0].get_segments()[0].tolist() == [[0, 0], [1, 1], [2, 2]]
-    assert axes.get_xlabel() == "env step" and axes.get_legend() is None
+    flat = told(dims=2, skills=1, copies=1) | {"length": arrays["length"]}  # states a y that never changes
+    for known in (arrays, flat):
+        figure = figures.trajectories(known, {"coverage_cell": 1.0}, LIGHT)
+        assert figure.axes[0].collections[0].get_segments()[0].tolist() == [[0, 0], [1, 1], [2, 2]]
+        assert figure.axes[0].get_xlabel() == "env step" and not figure.legends
 
 
 def test_control_is_coloured_by_the_skill_in_use_and_rings_say_who_arrived():
     z = np.array([[0, 0, 1, 1], [2, 2, 2, 2]])
-    arrays = {**told(skills=3, copies=1), "control_coordinates": told(copies=1, skills=2)["coordinates"]}
+    arrays = {**told(skills=3, copies=1), "control_coordinates": told(copies=1, skills=2, plane=True)["coordinates"]}
     arrays |= {"control_z": z, "control_length": np.array([4, 3]), "control_success": np.array([True, False])}
     arrays["control_goal"] = np.array([[4.0, 0.0], [0.0, 4.0]])
     arrays["control_goal_radius"] = np.float32(1.0)
@@ -103,7 +109,8 @@ def test_every_figure_comes_for_light_and_dark_pages_and_the_same_each_time(tmp_
         return {path.name: path.read_bytes() for path in (run / "eval" / "figures").iterdir()}
 
     first = draw(tmp_path / "a")
-    assert set(first) == {f"{name}{theme}.png" for name in ("trajectories", "confusion") for theme in ("", ".dark")}
+    names = ("trajectories", "confusion", "coverage")
+    assert set(first) == {f"{name}{theme}.png" for name in names for theme in ("", ".dark")}
     assert draw(tmp_path / "b") == first
     for name, own, other in (("trajectories.png", "light", "dark"), ("trajectories.dark.png", "dark", "light")):
         pixels = np.asarray(Image.open(tmp_path / "a" / "eval" / "figures" / name).convert("RGBA"))
@@ -144,9 +151,9 @@ def test_the_skill_video_plays_in_browsers_and_names_every_skill(tmp_path):
     path = tmp_path / "skills.mp4"
     skill_video(filmed(), Film(range(5)), path, fps=20.0)
     meta, pictures = decode(path)
-    assert meta["codec"] == "h264" and meta["pix_fmt"].startswith("yuv420p") and meta["fps"] == 20.0
+    assert meta["codec"] == "h264" and meta["pix_fmt"].startswith("yuv420p") and meta["fps"] == 4.0
     assert all(side % 16 == 0 for side in meta["size"])
-    assert len(pictures) == 6 + 16  # and 0.8 s on the last
+    assert len(pictures) == 6 + 3  # and 0.8 s on the last
     assert all(has(pictures[0], colour) for colour in skill_colours(5))
     assert not list(tmp_path.glob("*.partial*"))
 
@@ -158,6 +165,48 @@ def test_the_control_video_says_how_it_went(tmp_path):
     half = pictures[0].shape[1] // 2
     assert has(pictures[-1][:30, :half], figures.BAD, 70) and has(pictures[-1][:30, half:], figures.GOOD, 70)
     assert not has(pictures[0][:30, :half], figures.BAD, 70)
+
+
+def test_every_tile_has_a_video_of_its_own_as_long_as_the_others(tmp_path):
+    skill_video(filmed(), Film(range(5)), tmp_path / "skills.mp4", fps=20.0)
+    about = json.loads((tmp_path / "skills.json").read_text())
+    assert [video["name"] for video in about["videos"]] == [f"skill {i}" for i in range(5)]
+    frames = [decode(tmp_path / video["file"])[1] for video in about["videos"]]
+    assert {len(pictures) for pictures in frames} == {len(decode(tmp_path / "skills.mp4")[1])}
+    for pictures, colour in zip(frames, skill_colours(5)):
+        assert pictures[0].shape[0] % 16 == pictures[0].shape[1] % 16 == 0 and has(pictures[0], colour)
+
+
+def test_the_pace_is_real_time_where_that_can_be_watched():
+    assert pace(120, fps=20.0, every=1) == 20  # as it was
+    assert pace(120, fps=60.0, every=1) == 30 and pace(120, fps=2.0, every=1) == 12  # within what eyes and bytes bear
+    assert (
+        pace(40, fps=20.0, every=1) == 10 and pace(6, fps=20.0, every=1) == 4
+    )  # a short one takes 4 s, or 4 steps a s
+
+
+# ---- panels
+
+
+def test_the_returns_of_each_skill_stand_at_its_number_with_their_mean():
+    axes = panels.returns(np.array([1.0, 5.0, 3.0, 7.0]), np.array([0, 1, 0, 1]), LIGHT).axes[0]
+    dots, means = axes.collections
+    assert sorted(map(tuple, dots.get_offsets().tolist())) == [(0, 1), (0, 3), (1, 5), (1, 7)]
+    assert [segment[0, 1] for segment in means.get_segments()] == [2, 6]
+
+
+def test_coverage_stands_beside_the_untrained_networks():
+    axes = panels.coverage(np.array([1, 4, 9]), np.array([1.0, 1.5, 2.0]), LIGHT).axes[0]
+    assert {tuple(line.get_ydata()) for line in axes.lines} == {(1, 4, 9), (1.0, 1.5, 2.0)}
+    assert {text.get_text() for text in axes.texts} == {"these skills: 9", "untrained: 2"}
+
+
+def test_a_curve_stands_beside_its_baseline():
+    levels = baselines("episode/success", {"success_rate_random": 0.25, "return_mean_random": 3.0})
+    assert levels == [("skills by chance", 0.25)] and baselines("critic/loss", {"success_rate_random": 0.25}) == []
+    axes = panels.curve("episode/success", np.arange(3), np.array([0.0, 0.5, 1.0]), LIGHT, levels=levels).axes[0]
+    assert set(axes.lines[2].get_ydata()) == {0.25} and [t.get_text() for t in axes.texts] == ["skills by chance"]
+    assert baselines("episode/success", {"success_rate_random": None}) == []
 
 
 @pytest.mark.parametrize(("tiles", "columns"), [(1, 1), (4, 4), (8, 4), (10, 5), (12, 4), (16, 4)])

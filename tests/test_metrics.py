@@ -21,6 +21,13 @@ def paths(ends, copies, steps=10, noise=0.0, seed=0):
 # ---- coverage and displacement
 
 
+def test_coverage_grows_with_the_steps_and_stops_with_the_episode():
+    coordinates = np.array([[0.5, 1.5, 2.5, 9.5], [0.5, 0.5, 2.5, 3.5]])[..., None]
+    length = np.array([2, 3])  # the first never sees 9.5
+    assert metrics.coverage_so_far(coordinates, length, 1.0).tolist() == [1, 2, 3, 4]
+    assert metrics.state_coverage(coordinates, length, 1.0) == 4
+
+
 def test_cells_are_floored_also_below_zero():
     assert metrics.cells(np.array([-0.1, 0.0, 0.49, 0.5, -0.5]), 0.5).tolist() == [-1, 0, 0, 1, -1]
 

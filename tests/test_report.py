@@ -9,6 +9,7 @@ import yaml
 from PIL import Image
 
 from skillrl.evaluation import build_report
+from skillrl.evaluation.readable import number
 
 SCORES = {
     "num_skills": 8, "chance": 0.125, "coverage_cell": 0.5, "state_coverage": 37, "discriminability": 0.96,
@@ -21,7 +22,7 @@ SCORES = {
 class Page(HTMLParser):
     """Text, addresses and ids of a page, and whether its tags close in order."""
 
-    EMPTY = ("meta", "link", "img", "source", "br")
+    EMPTY = ("meta", "link", "img", "source", "br", "input")
 
     def __init__(self, html):
         super().__init__()
@@ -58,6 +59,12 @@ def make_run(folder, scores=SCORES, config=None, record=None, pictures=()):
     return folder
 
 
+def add_video(run):
+    (run / "eval" / "videos" / "skills-0.mp4").write_bytes(b"not really")
+    about = {"note": "6× speed", "videos": [{"file": "skills-0.mp4", "name": "skill 0, fell"}]}
+    (run / "eval" / "videos" / "skills.json").write_text(json.dumps(about))
+
+
 def report(run):
     return build_report(run).read_text(encoding="utf-8")
 
@@ -82,7 +89,7 @@ def test_a_controller_is_held_against_chance(tmp_path):
 
 def test_nothing_is_asked_of_the_network_and_every_link_leads_somewhere(tmp_path):
     run = make_run(tmp_path, pictures=("trajectories.png", "trajectories.dark.png", "confusion.png"))
-    (run / "eval" / "videos" / "skills.mp4").write_bytes(b"not really")
+    add_video(run)
     page = Page(report(run))
     assert len(page.addresses) >= 8
     for address in page.addresses:
@@ -94,13 +101,14 @@ def test_nothing_is_asked_of_the_network_and_every_link_leads_somewhere(tmp_path
 
 def test_pictures_are_sized_described_and_made_for_both_themes(tmp_path):
     run = make_run(tmp_path, pictures=("trajectories.png", "trajectories.dark.png"))
-    (run / "eval" / "videos" / "skills.mp4").write_bytes(b"not really")
+    add_video(run)
     page = Page(report(run))
     (image,) = [a for tag, a in page.tags if tag == "img"]
     assert (image["width"], image["height"]) == ("200", "100") and len(image["alt"]) > 20
     assert [a["media"] for tag, a in page.tags if tag == "source"] == ["(prefers-color-scheme: dark)"]
     (video,) = [a for tag, a in page.tags if tag == "video"]
     assert {"autoplay", "muted", "loop", "playsinline", "controls"} <= set(video)
+    assert video["aria-label"] == "skill 0, fell" and "6× speed" in page.text
 
 
 def test_values_are_escaped(tmp_path):
@@ -132,3 +140,24 @@ def test_the_record_can_be_repeated(tmp_path):
 def test_a_run_that_was_not_evaluated_is_refused(tmp_path):
     with pytest.raises(ValueError, match="evaluate the run first"):
         build_report(tmp_path)
+
+
+def test_each_skill_has_its_return_its_distance_and_who_knew_it(tmp_path):
+    run = make_run(tmp_path)
+    coordinates = np.zeros((4, 3, 2))
+    coordinates[:, -1, 0] = [1.0, 2.0, 3.0, 4.0]
+    arrays = {"coordinates": coordinates, "length": np.full(4, 2), "label": np.array([0, 1, 0, 1])}
+    arrays |= {"returns": np.array([1.0, 10.0, 3.0, 1234.0]), "confusion": np.array([[1.0, 0.0], [0.5, 0.5]])}
+    np.savez(run / "eval" / "trajectories.npz", **arrays)
+    text = Page(report(run)).text
+    assert "Skill by skill, 2 rollouts each" in text
+    assert "skill return, mean return, sd env steps distance, median recognised" in text
+    assert "skill 0 2.00 1.41 2.00 2.00 100 %" in text and "skill 1 622 865 2.00 3.00 50 %" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0625, "0.0625"), (-1.5, "-1.50"), (1234.5, "1,234"), (0, "0"), (3e-9, "3.00e-09"), (None, "not measured")],
+)
+def test_numbers_have_three_digits(value, text):
+    assert number(value) == text

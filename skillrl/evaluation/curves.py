@@ -1,14 +1,32 @@
 """The curves in a run's metrics.csv: which of them are worth a look, and their smoothing."""
 
 import csv
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 MOST = 6
 # What a reader looks for first; the rest follows in the file's order.
 FIRST = ("success", "return", "accuracy", "reward", "coverage", "entropy", "alpha", "loss")
+
+MEANING = {
+    "episode/return": "The env's own reward summed over a training episode, exploration included.",
+    "episode/success": "Share of training episodes that succeeded, exploration included.",
+    "episode/length": "Env steps of a training episode.",
+    "discriminator/accuracy": "Share of a training batch whose skill the discriminator names.",
+    "discriminator/loss": "Cross-entropy of the discriminator, nats.",
+    "reward/intrinsic": "Mean reward that the learner pays itself, per env step.",
+    "reward/decision": "Mean reward of a decision: discounted, summed over the steps for which a skill is held.",
+    "actor/entropy": "Entropy of the policy, nats.",
+    "actor/loss": "Loss of the policy.",
+    "critic/loss": "Squared Bellman error of the critics.",
+    "critic/q": "Mean value that the critics give to a batch.",
+    "alpha/value": "Weight of the policy's entropy.",
+    "actor/epsilon": "Share of decisions that are taken at random.",
+}
 
 
 def read_curves(path: Path) -> list[dict[str, str]]:
@@ -35,6 +53,18 @@ def curves_of(rows: Sequence[dict[str, str]], phase: str) -> dict[str, tuple[np.
         return next((i for i, word in enumerate(FIRST) if word in name), len(FIRST))
 
     return {name: found[name] for name in sorted(found, key=rank)[:MOST]}
+
+
+def baselines(name: str, scores: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """(what, value): what a column of control's curves is to be held against, as far as the evaluation measured it."""
+    key = {"episode/success": "success_rate_random", "episode/return": "return_mean_random"}.get(name)
+    value = scores.get(key) if key else None
+    return [] if value is None else [("skills by chance", float(value))]
+
+
+def slug(name: str) -> str:
+    """A column's name as part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9]+", "_", name)
 
 
 def smooth(values: np.ndarray) -> np.ndarray:

@@ -5,37 +5,28 @@ Everything is drawn from the run's own files, so that figures can be made again 
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skillrl.evaluation.curves import curves_of, read_curves, smooth
+from skillrl.evaluation import panels
+from skillrl.evaluation.curves import baselines, curves_of, read_curves, slug
+from skillrl.evaluation.metrics import coverage_so_far
+from skillrl.evaluation.theme import BAD, DPI, GOOD, INK, PALETTE, blank, save, skill_colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    Draw = Callable[[dict[str, Any]], Figure]
+    from skillrl.evaluation.theme import Draw
 
-# Ten hues that stay apart on white and on black, also for most colour-blind readers (Observable 10).
-PALETTE = (
-    "#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0",
-)  # fmt: skip
-INK = {
-    "light": {"text": "#1f2933", "faint": "#7b8794", "line": "#dfe4ea", "map": ("#ffffff", "#1d4ed8")},
-    "dark": {"text": "#e6eaf0", "faint": "#8a94a3", "line": "#39414d", "map": ("#191d24", "#8fb4ff")},
-}
-GOOD, BAD = "#2ea043", "#e5534b"
-DPI = 170
-
-
-def skill_colours(n: int) -> list[str]:
-    """A colour for each skill, the same everywhere. Above ten, a circle of hues of equal lightness (OKLCH)."""
-    return list(PALETTE[:n]) if n <= len(PALETTE) else [_oklch(0.72, 0.14, 2 * math.pi * i / n) for i in range(n)]
+__all__ = [
+    "BAD", "DPI", "GOOD", "INK", "PALETTE", "confusion", "control_trajectories", "draw_all", "moving", "runs", "save",
+    "skill_colours", "trajectories",
+]  # fmt: skip
 
 
 def draw_all(run_dir: Path) -> None:
@@ -43,29 +34,37 @@ def draw_all(run_dir: Path) -> None:
     arrays = dict(np.load(run_dir / "eval" / "trajectories.npz"))
     scores = json.loads((run_dir / "eval" / "metrics.json").read_text())
     rows = read_curves(run_dir / "metrics.csv")
-    wanted: dict[str, Draw] = {}
-    if arrays["coordinates"].shape[-1]:
-        wanted["trajectories"] = partial(trajectories, arrays, scores)
-    if "confusion" in arrays:
-        wanted["confusion"] = partial(confusion, arrays["confusion"])
-    if "control_coordinates" in arrays and arrays["control_coordinates"].shape[-1]:
-        wanted["control_trajectories"] = partial(control_trajectories, arrays)
-    for phase in ("pretrain", "control"):
-        found = curves_of(rows, phase)
-        if found:
-            wanted[f"{phase}_curves"] = partial(curves, found)
+    wanted = _of_rollouts(arrays, scores) | _of_training(rows, scores)
     for name, draw in wanted.items():
         save(draw, run_dir / "eval" / "figures" / f"{name}.png")
 
 
-def save(draw: "Draw", path: Path) -> None:
-    """Draws for both themes, on a transparent ground."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for theme, ink in INK.items():
-        with _style(ink):
-            figure = draw(ink)
-            target = path if theme == "light" else path.with_suffix(".dark.png")
-            figure.savefig(target, dpi=DPI, transparent=True, bbox_inches="tight", metadata={"Software": None})
+def _of_rollouts(arrays: dict[str, np.ndarray], scores: dict[str, Any]) -> "dict[str, Draw]":
+    wanted: dict[str, Draw] = {}
+    classed, spread, cell = arrays["label"] >= 0, arrays["spread"], scores.get("coverage_cell")
+    if arrays["coordinates"].shape[-1]:
+        wanted["trajectories"] = partial(trajectories, arrays, scores)
+    if arrays["coordinates"].shape[-1] and cell:
+        visited = coverage_so_far(arrays["coordinates"][spread], arrays["length"][spread], cell)
+        wanted["coverage"] = partial(panels.coverage, visited, arrays.get("untrained_coverage"))
+    if "returns" in arrays and classed.any():
+        wanted["returns"] = partial(panels.returns, arrays["returns"][classed], arrays["label"][classed])
+    if "confusion" in arrays:
+        wanted["confusion"] = partial(confusion, arrays["confusion"])
+    if "control_coordinates" in arrays and arrays["control_coordinates"].shape[-1]:
+        wanted["control_trajectories"] = partial(control_trajectories, arrays)
+    return wanted
+
+
+def _of_training(rows: list[dict[str, str]], scores: dict[str, Any]) -> "dict[str, Draw]":
+    """A panel for each curve; what is compared with a baseline is drawn larger."""
+    wanted: dict[str, Draw] = {}
+    for phase in ("pretrain", "control"):
+        for name, (steps, values) in curves_of(rows, phase).items():
+            levels = baselines(name, scores) if phase == "control" else []
+            size = panels.LARGE if levels else panels.SMALL
+            wanted[f"{phase}_{slug(name)}"] = partial(panels.curve, name, steps, values, levels=levels, size=size)
+    return wanted
 
 
 def trajectories(arrays: dict[str, np.ndarray], scores: dict[str, Any], ink: dict[str, Any]) -> "Figure":
@@ -73,15 +72,16 @@ def trajectories(arrays: dict[str, np.ndarray], scores: dict[str, Any], ink: dic
     classed = bool((arrays["label"] >= 0).any())
     rows = np.flatnonzero(arrays["label"] >= 0) if classed else arrays["spread"]
     labels = arrays["label"][rows] if classed else np.zeros(len(rows), dtype=int)
-    figure, axes = _figure(6.4, 5.2)
+    coordinates = moving(arrays["coordinates"])
+    figure, axes = blank(4.2, 4.8)
     colours = skill_colours(int(labels.max()) + 1)
     paths = []
     order = np.random.default_rng(0).permutation(len(rows))  # no skill lies on top of all the others
     for row, label in zip(rows[order], labels[order], strict=True):
-        path = arrays["coordinates"][row, : arrays["length"][row] + 1]  # (t + 1, D)
+        path = coordinates[row, : arrays["length"][row] + 1]  # (t + 1, D)
         paths.append((_curve(path), colours[label]))
     _draw(axes, paths, paths)
-    _frame(axes, arrays["coordinates"][rows], scores.get("coverage_cell"), ink)
+    _frame(axes, coordinates[rows], scores.get("coverage_cell"), ink)
     if len(colours) > 1:
         _legend(figure, axes, colours)
     return figure
@@ -91,8 +91,8 @@ def control_trajectories(arrays: dict[str, np.ndarray], ink: dict[str, Any]) -> 
     """The controller's episodes: the colour is the skill in use, a ring the goal (green when it was reached)."""
     from matplotlib.patches import Circle
 
-    coordinates, z = arrays["control_coordinates"], arrays["control_z"]
-    figure, axes = _figure(5.6, 4.6)
+    coordinates, z = moving(arrays["control_coordinates"]), arrays["control_z"]
+    figure, axes = blank(4.2, 4.8)
     discrete = z.ndim == 2 and np.issubdtype(z.dtype, np.integer)
     count = int(max(z.max(), arrays["label"].max())) + 1 if discrete else 1
     colours = skill_colours(count)
@@ -122,7 +122,7 @@ def confusion(shares: np.ndarray, ink: dict[str, Any]) -> "Figure":
     from matplotlib.colors import LinearSegmentedColormap
 
     k = len(shares)
-    figure, axes = _figure(4.4, 4.4)
+    figure, axes = blank(4.0, 4.0)
     axes.imshow(shares, cmap=LinearSegmentedColormap.from_list("shares", ink["map"]), vmin=0, vmax=1)
     axes.set(xlabel="taken for skill", ylabel="skill")
     ticks = np.arange(0, k, max(1, math.ceil(k / 16)))
@@ -138,25 +138,10 @@ def confusion(shares: np.ndarray, ink: dict[str, Any]) -> "Figure":
     return figure
 
 
-def curves(found: dict[str, tuple[np.ndarray, np.ndarray]], ink: dict[str, Any]) -> "Figure":
-    """One small panel for each column of metrics.csv, over env steps."""
-    from matplotlib.ticker import EngFormatter, MaxNLocator
-
-    columns = min(3, len(found))
-    lines = math.ceil(len(found) / columns)
-    figure, grid = _grid(lines, columns)
-    for axes in grid[len(found) :]:
-        axes.set_visible(False)
-    for axes, (name, (steps, values)) in zip(grid, found.items(), strict=False):
-        axes.plot(steps, values, color=PALETTE[0], alpha=0.3, lw=1)
-        axes.plot(steps, smooth(values), color=PALETTE[0], lw=1.8)
-        axes.set_title(name.replace("_", " "), loc="left", fontsize=10, color=ink["text"])
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.grid(axis="x", visible=False)
-    figure.supxlabel("env steps", fontsize=9, color=ink["faint"])
-    return figure
+def moving(coordinates: np.ndarray) -> np.ndarray:
+    """(R, T + 1, D) without the y of a body that moves along x only: it is drawn over time."""
+    on_a_line = coordinates.shape[-1] == 2 and np.ptp(coordinates[..., 1]) == 0
+    return coordinates[..., :1] if on_a_line else coordinates
 
 
 def runs(values: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -208,57 +193,18 @@ def _legend(figure: "Figure", axes: "Axes", colours: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
     if len(colours) <= 20:
-        lines = [Line2D([], [], color=colour, lw=3) for colour in colours]
-        names = [f"skill {i}" for i in range(len(colours))]
-        axes.legend(lines, names, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9,
-                    handlelength=1.2, ncols=1 if len(colours) <= 10 else 2)  # fmt: skip
+        lines = math.ceil(len(colours) / 10)
+        columns = math.ceil(len(colours) / lines)
+        # matplotlib fills columns, people read lines
+        order = [i for column in range(columns) for i in range(column, len(colours), columns)]
+        marks = [Line2D([], [], color=colours[i], lw=4) for i in order]
+        # Below, so that a narrow screen does not shrink the picture for the legend's sake.
+        figure.legend(marks, [str(i) for i in order], loc="outside lower center", frameon=False, fontsize=9,
+                      handlelength=1, handletextpad=0.4, columnspacing=1.1, title="skill", ncols=columns)  # fmt: skip
         return
     norm = BoundaryNorm(np.arange(len(colours) + 1) - 0.5, len(colours))
-    bar = figure.colorbar(ScalarMappable(norm, ListedColormap(list(colours))), ax=axes, label="skill", shrink=0.8)
+    bar = figure.colorbar(
+        ScalarMappable(norm, ListedColormap(list(colours))), ax=axes, label="skill", location="bottom", shrink=0.8
+    )
     bar.set_ticks(range(0, len(colours), math.ceil(len(colours) / 10)))
     bar.minorticks_off()
-
-
-def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.add_subplot()
-
-
-def _grid(lines: int, columns: int) -> "tuple[Figure, list[Axes]]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3.2 * columns, 2.2 * lines), layout="constrained")
-    return figure, list(figure.subplots(lines, columns, squeeze=False).flat)
-
-
-@contextmanager
-def _style(ink: dict[str, Any]) -> Iterator[None]:
-    """One look for all figures. Figures are made without pyplot, so no window system is ever asked."""
-    import matplotlib
-
-    rc: Any = {
-        "font.family": "DejaVu Sans", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
-        "axes.edgecolor": ink["faint"], "axes.labelcolor": ink["faint"], "xtick.color": ink["faint"],
-        "ytick.color": ink["faint"], "text.color": ink["text"], "axes.grid": True, "grid.color": ink["line"],
-        "grid.linewidth": 0.6, "axes.linewidth": 0.8, "axes.axisbelow": True, "figure.facecolor": "none",
-        "axes.facecolor": "none",
-    }  # fmt: skip
-    with matplotlib.rc_context(rc):
-        yield
-
-
-def _oklch(lightness: float, chroma: float, hue: float) -> str:
-    """sRGB hex of an OKLCH colour (Ottosson 2020)."""
-    a, b = chroma * math.cos(hue), chroma * math.sin(hue)
-    lms = np.array(
-        [[1, 0.3963377774, 0.2158037573], [1, -0.1055613458, -0.0638541728], [1, -0.0894841775, -1.2914855480]]
-    )
-    rgb = np.array(
-        [[4.0767416621, -3.3077115913, 0.2309699292], [-1.2684380046, 2.6097574011, -0.3413193965],
-         [-0.0041960863, -0.7034186147, 1.7076147010]]
-    ) @ (lms @ [lightness, a, b]) ** 3  # fmt: skip
-    rgb = np.clip(rgb, 0, 1)
-    srgb = np.where(rgb <= 0.0031308, 12.92 * rgb, 1.055 * rgb ** (1 / 2.4) - 0.055)
-    return "#" + "".join(f"{round(255 * value):02x}" for value in srgb.tolist())

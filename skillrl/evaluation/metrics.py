@@ -69,6 +69,13 @@ def state_coverage(coordinates: np.ndarray, length: np.ndarray, cell: float) -> 
     return len(np.unique(cells(coordinates[visited], cell), axis=0))
 
 
+def coverage_so_far(coordinates: np.ndarray, length: np.ndarray, cell: float) -> np.ndarray:
+    """(T + 1,) int64: distinct cells visited by any of the rollouts up to each env step; ends at ``state_coverage``."""
+    steps, rows = np.nonzero((np.arange(coordinates.shape[1]) <= length[:, None]).T)  # in order of time
+    _, first = np.unique(cells(coordinates[rows, steps], cell), axis=0, return_index=True)
+    return np.bincount(steps[first], minlength=coordinates.shape[1]).cumsum()
+
+
 def displacement(coordinates: np.ndarray, length: np.ndarray) -> np.ndarray:
     """(R,): the distance from a rollout's start to its end, in units of the coordinates."""
     ends = coordinates[np.arange(len(length)), length]  # (R, D)

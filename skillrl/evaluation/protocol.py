@@ -89,11 +89,12 @@ def evaluate(
         film = _film(env, range(deal.num_skills), FILMED_SKILLS, notes) if video else None
         told = rollouts(env, policy, deal.z, seed=seed, film=film)
         scores, recognition = skill_metrics(told, deal, policy.space.count, _cell(env), seed=seed)
-        scores |= _untrained(env, make_untrained, deal, seed)
+        of_untrained, untrained_coverage = _untrained(env, make_untrained, deal, seed)
+        scores |= of_untrained
         if film:
             skill_video(told, film, folder / "videos" / "skills.mp4", fps=env.metadata["render_fps"])
     scores |= control_metrics(told.take(deal.spread)) | {"success_rate_random": None, "return_mean_random": None}
-    arrays = _skill_arrays(told, deal, recognition)
+    arrays = _skill_arrays(told, deal, recognition) | untrained_coverage
     if controller is not None:
         with closing((make_task_env or make_env)(EPISODES)) as task:
             film = _film(task, range(EPISODES), FILMED_EPISODES, notes) if video else None
@@ -147,22 +148,33 @@ def control_metrics(episodes: Trajectories) -> dict[str, float | None]:
     }
 
 
-def _untrained(env: Any, make_untrained: MakePolicy | None, deal: Deal, seed: int) -> dict[str, float | None]:
-    """The same rollouts, from the same starts, by fresh initialisations."""
-    cell, classed, recognised, far = _cell(env), deal.labels >= 0, [], []
+def _untrained(
+    env: Any, make_untrained: MakePolicy | None, deal: Deal, seed: int
+) -> tuple[dict[str, float | None], dict[str, np.ndarray]]:
+    """The same rollouts, from the same starts, by fresh initialisations: their scores, and their coverage over time."""
+    cell, classed, recognised, far = _cell(env), deal.labels >= 0, list[float](), list[float]()
+    visited: list[np.ndarray] = []
     if make_untrained is not None and cell is not None:
         for i in range(INITIALISATIONS):
             told = rollouts(env, make_untrained(UNTRAINED_SEED + INITIALISATIONS * seed + i), deal.z, seed=seed)
-            far.append(_displacement(told.take(deal.spread)))
+            spread = told.take(deal.spread)
+            far.append(_displacement(spread))
+            visited.append(metrics.coverage_so_far(spread.coordinates, spread.length, cell))
             if classed.any():
                 known = told.take(np.flatnonzero(classed))
                 table = metrics.cell_table(known.coordinates, known.length, cell)
                 answers = metrics.recognise(table, deal.labels[classed], deal.num_skills, seed=seed)
                 recognised.append(answers.accuracy)
-    return {
+    scores = {
         "discriminability_untrained": float(np.mean(recognised)) if recognised else None,
         "displacement_median_untrained": float(np.mean(far)) if far else None,
+        "state_coverage_untrained": float(np.mean([cells[-1] for cells in visited])) if visited else None,
     }
+    if not visited:
+        return scores, {}
+    steps = max(map(len, visited))  # of the longest episode; what ended earlier sees nothing more
+    levels = [np.pad(cells, (0, steps - len(cells)), mode="edge") for cells in visited]
+    return scores, {"untrained_coverage": np.mean(levels, 0)}  # (T + 1,)
 
 
 def _displacement(told: Trajectories) -> float:
@@ -219,7 +231,7 @@ def _control_arrays(used: Trajectories, goal: np.ndarray, radius: float) -> dict
 
 def clear(folder: Path) -> None:
     """Takes away an earlier evaluation, so that nothing of it is shown beside the new numbers."""
-    for pattern in ("metrics.json", "trajectories.npz", "figures/*.png", "videos/*.mp4"):
+    for pattern in ("metrics.json", "trajectories.npz", "figures/*.png", "videos/*.mp4", "videos/*.json"):
         for path in folder.glob(pattern):
             path.unlink()
 

@@ -1,21 +1,22 @@
 """``report.html``: what a run's skills do, at a glance. It is made from the files of the run's folder alone."""
 
-import base64
 import json
 import os
 import shlex
-import struct
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
-from skillrl.evaluation.curves import read_curves
-from skillrl.evaluation.figures import DPI
-from skillrl.evaluation.report_page import card, figure, folded, page, section, table
-
-CSS_PIXELS = 100 / DPI  # an inch of a figure is 100 pixels of the page
+from skillrl.evaluation.curves import MEANING, baselines, curves_of, read_curves, slug, smooth
+from skillrl.evaluation.embedded import image, videos
+from skillrl.evaluation.headline import cards
+from skillrl.evaluation.metrics import displacement
+from skillrl.evaluation.readable import number, percent, plain
+from skillrl.evaluation.report_page import bar, figure, folded, page, section, skill_table, table
+from skillrl.evaluation.theme import skill_colours
 
 
 def build_report(run_dir: str | Path) -> Path:
@@ -39,11 +40,10 @@ def build_report(run_dir: str | Path) -> Path:
         ("record", "The record", _record(scores, config, record)),
     ]
     shown = [(name, heading, part) for name, heading, part in parts if part]
-    links = "".join(f'<a href="#{name}">{escape(heading)}</a>' for name, heading, _ in shown)
     body = (
-        f"<header><h1>{escape(title)}</h1><p class='soft'>{escape(_subtitle(run, config, record))}</p>"
-        f"<nav aria-label='Contents'>{links}</nav></header>\n<main>\n<ul class='cards' aria-label='Headline numbers'>"
-        f"{''.join(_cards(scores))}</ul>\n"
+        f"<header><h1>{escape(title)}</h1><p class='soft'>{escape(_subtitle(run, config, record))}</p></header>\n"
+        f"{bar([(name, heading) for name, heading, _ in shown])}\n<main>\n"
+        f"<ul class='cards' aria-label='Headline numbers'>{''.join(cards(scores))}</ul>\n"
         + "\n".join(section(name, heading, *part) for name, heading, part in shown)
         + "\n</main>\n<footer>Made by skillrl from this run's own files. Everything on this page is inside it.</footer>"
     )
@@ -53,123 +53,149 @@ def build_report(run_dir: str | Path) -> Path:
     return target
 
 
-# ---- headline
-
-
-def _cards(scores: dict[str, Any]) -> list[str]:
-    """The numbers that say whether it worked, each beside what it has to beat."""
-    cards = []
-    if scores.get("discriminability") is not None:
-        arms = [("these skills", "discriminability"), ("untrained network", "discriminability_untrained")]
-        arms += [("labels shuffled", "discriminability_permuted"), ("chance", "chance")]
-        bars = [(name, scores[key], _percent(scores[key])) for name, key in arms if scores.get(key) is not None]
-        told = "of unseen rollouts are assigned to the right skill by a classifier that sees coarse position only."
-        cards.append(card("Told apart", _percent(scores["discriminability"]), "", told, bars))
-    cards.append(_outcome_card(scores))
-    if scores.get("displacement_median") is not None:
-        own, other = scores["displacement_median"], scores.get("displacement_median_untrained")
-        text = "Median distance between where a rollout starts and where it ends, in the env's units."
-        text += f" Untrained network: {other:.2f}." if other is not None else ""
-        cards.append(card("How far", f"{own:.2f}", "", text))
-    if scores.get("effective_skills") is not None:
-        of = scores["num_skills"] or round(1 / scores["chance"])
-        text = "How many skills the rollouts are worth: all of them if each is recognised with certainty, 1 if none is."
-        if scores["num_skills"] is None:
-            text += f" Of {of} fixed draws from a continuous space."
-        cards.append(card("Effective skills", f"{scores['effective_skills']:.1f}", f"of {of}", text))
-    if scores.get("state_coverage") is not None:
-        text = f"Different cells of side {scores['coverage_cell']:g} that 48 rollouts visited, skills dealt evenly."
-        cards.append(card("Coverage", f"{scores['state_coverage']}", "cells", text))
-    return cards
-
-
-def _outcome_card(scores: dict[str, Any]) -> str:
-    """What a controller, or the skills by themselves, achieve on the env's own terms."""
-    used = scores.get("return_mean_random") is not None
-    who = "with the controller" if used else "the policy" if scores["num_skills"] == 1 else "skills dealt evenly"
-    if scores.get("success_rate") is not None:
-        rate, by_chance = scores["success_rate"], scores.get("success_rate_random")
-        bars = [(who, rate, _percent(rate))]
-        bars += [] if by_chance is None else [("skills by chance", by_chance, _percent(by_chance))]
-        return card("Success", _percent(rate), "", "of 48 episodes of the task end in success.", bars)
-    own, by_chance = scores["return_mean"], scores.get("return_mean_random")
-    text = f"Mean of the env's own reward summed over an episode, 48 episodes, {who}."
-    if by_chance is not None:
-        text += f" Skills by chance: {by_chance:.3g}."
-    return card("Return", f"{own:.3g}", "", text)
-
-
 # ---- sections: (text, HTML), or None where there is nothing to show
 
 
 def _skills(run: Path, scores: dict[str, Any]) -> tuple[str, str] | None:
-    video = _video(run, "skills", "Every skill from the same kind of start. The small map shows the path so far.")
-    ways = _image(run, "trajectories", "All evaluation rollouts, coloured by skill; dots are ends, + the median start.")
+    film = videos(run, "skills", "Every skill from the same kind of start. A small map shows the path in the plane.")
+    ways = image(
+        run, "trajectories", "All evaluation rollouts, coloured by skill; dots are ends, + is the median start.",
+        f"Paths of the rollouts. Median distance from start to end: {number(scores.get('displacement_median'))}.",
+    )  # fmt: skip
+    visited = image(
+        run, "coverage", "Coverage: cells that any of 48 rollouts has visited by then. Dashed: untrained networks.",
+        f"Distinct cells visited over the steps of an episode: {plain(scores.get('state_coverage'))} at the end, by "
+        f"untrained networks {number(scores.get('state_coverage_untrained'))}.",
+    )  # fmt: skip
+    of_skills, table_of_skills = _skill_by_skill(run)
+    earned = image(
+        run, "returns", "Return of each skill by the env's own reward, which the skills were not taught. Dots: "
+        "rollouts. Bars: their mean.",
+        "Mean return of each skill: " + ", ".join(f"{name} {values[0]}" for name, _, values in of_skills),
+    )  # fmt: skip
     notes = "".join(f"<p class='note'>{escape(note)}</p>" for note in scores.get("notes", []))
     if not ways and not notes:
         notes = "<p class='note'>No trajectories: this env states no coordinates.</p>"
-    return "The policy acts deterministically; each rollout has its own random start.", video + notes + ways
+    stack = f"<div class='stack'>{visited}{earned}</div>" if visited or earned else ""
+    pictures = f"<div class='pair'>{ways}{stack}</div>" if ways or stack else ""
+    text = "The policy acts deterministically; each rollout has its own random start."
+    return text, film + notes + pictures + table_of_skills
+
+
+def _skill_by_skill(run: Path) -> tuple[list[tuple[str, str, list[str]]], str]:
+    """A line for each skill, (name, colour, values), and the table of them; nothing where there are no skills."""
+    path = run / "eval" / "trajectories.npz"
+    arrays = dict(np.load(path)) if path.is_file() else {}
+    labels = arrays.get("label", np.zeros(0, int))
+    if "returns" not in arrays or not (labels >= 0).any():
+        return [], ""
+    far = displacement(arrays["coordinates"], arrays["length"]) if arrays["coordinates"].shape[-1] else None
+    heads = ["return, mean", "return, sd", "env steps"]
+    heads += ["" if far is None else "distance, median", "recognised" if "confusion" in arrays else ""]
+    lines = []
+    for skill, colour in enumerate(skill_colours(int(labels.max()) + 1)):
+        mine = labels == skill
+        earned = arrays["returns"][mine]
+        values = [number(float(earned.mean())), number(float(earned.std(ddof=1))) if len(earned) > 1 else "one rollout"]
+        values.append(number(float(arrays["length"][mine].mean())))
+        values += [] if far is None else [number(float(np.median(far[mine])))]
+        values += [percent(float(arrays["confusion"][skill, skill]))] if "confusion" in arrays else []
+        lines.append((f"skill {skill}", colour, values))
+    count = int((labels == 0).sum())
+    shown = skill_table([head for head in heads if head], lines)
+    return lines, folded(f"Skill by skill, {count} rollouts each", shown)
 
 
 def _apart(run: Path, scores: dict[str, Any]) -> tuple[str, str] | None:
-    image = _image(run, "confusion", "Rows: the skill that acted. Columns: what the classifier took it for.")
-    if not image:
+    matrix = image(
+        run, "confusion", "Confusion of the fresh classifier. Rows: the skill that acted. Columns: what it was taken "
+        "for. All on the diagonal is perfect.",
+        f"Confusion matrix: {percent(scores.get('discriminability'))} of the held-out rollouts lie on the diagonal.",
+    )  # fmt: skip
+    if not matrix:
         return None
-    permuted, full = scores.get("discriminability_permuted"), scores.get("discriminability_obs")
     text = (
         "A fresh classifier is trained on half of the rollouts and asked about the other half. It sees positions "
         f"floored to cells of side {scores['coverage_cell']:g}: a finer eye can tell even an untrained network's."
     )
     rows = [
-        ("these skills", _percent(scores["discriminability"])),
-        ("an untrained network of the same shape", _percent(scores.get("discriminability_untrained"))),
-        ("labels shuffled over rollouts", _percent(permuted)),
-        ("chance", _percent(scores.get("chance"))),
-        ("all of the observation (not a fair test)", _percent(full)),
+        ("these skills", percent(scores["discriminability"])),
+        (
+            "control: an untrained network of the same shape, mean of 3",
+            percent(scores.get("discriminability_untrained")),
+        ),
+        ("control: labels shuffled over rollouts, mean of 3", percent(scores.get("discriminability_permuted"))),
+        ("chance", percent(scores.get("chance"))),
+        ("from all of the observation (no fair test)", percent(scores.get("discriminability_obs"))),
     ]
-    return text, f"<div class='pair'>{image}{figure(table(rows), 'Rollouts named rightly.')}</div>"
+    facts = figure(table(rows), "Share of held-out rollouts whose skill the classifier names.")
+    return text, f"<div class='pair'>{matrix}{facts}</div>"
 
 
 def _use(run: Path, scores: dict[str, Any], config: dict[str, Any]) -> tuple[str, str] | None:
     if scores.get("return_mean_random") is None:
         return None
-    video = _video(run, "control", "Four episodes: the label is the skill in use, and at the end how it went.")
-    ways = _image(run, "control_trajectories", "48 episodes, coloured by the skill in use. Rings: goals, with success.")
-    curves = _image(run, "control_curves", "What was logged while the controller learned, over env steps.")
-    rows = [
-        ("controller", _name(config.get("controller")) or "none"),
-        ("task", _name(config.get("task")) or "the same env"),
-        ("success", _percent(scores.get("success_rate"))),
-        ("success, skills by chance", _percent(scores.get("success_rate_random"))),
-        ("mean return", f"{scores['return_mean']:.4g}"),
-        ("mean return, skills by chance", f"{scores['return_mean_random']:.4g}"),
-        ("mean episode length", f"{scores['episode_length']:.4g}"),
-    ]
-    facts = figure(table(rows), "Over 48 deterministic episodes.")
+    film = videos(run, "control", "Episodes of the task: the label is the skill in use, and at the end how it went.")
+    success, by_chance = scores.get("success_rate"), scores.get("success_rate_random")
+    ways = image(
+        run, "control_trajectories", "48 episodes, coloured by the skill in use. Rings: goals, and the share of "
+        "their episodes that reached them.",
+        f"Paths of 48 episodes of the task. Success: {percent(success)}.",
+    )  # fmt: skip
+    rows = [("controller", _name(config.get("controller")) or "none")]
+    rows += [("task", _name(config.get("task")) or "the same env")]
+    rows += (
+        [] if success is None else [("success", percent(success)), ("success, skills by chance", percent(by_chance))]
+    )
+    rows += [("return, mean", number(scores["return_mean"]))]
+    rows += [("return, mean, skills by chance", number(scores["return_mean_random"]))]
+    rows += [("env steps of an episode, mean", number(scores["episode_length"]))]
+    facts = figure(table(rows), "Over 48 deterministic episodes of each.")
+    learnt = read_curves(run / "metrics.csv")
+    compared = [name for name in curves_of(learnt, "control") if baselines(name, scores)]
+    main = _panels(run, "control", compared, " Dashed: skills by chance, as evaluated.")
+    rest = _panels(run, "control", [name for name in curves_of(learnt, "control") if name not in compared])
     text = "A controller chooses among the skills, which stay as they are; it sees the task's observation and reward."
-    return text, f"{video}<div class='pair'>{ways}{facts}</div>{curves}"
+    return text, f"{film}{main}<div class='pair'>{ways}{facts}</div>" + (
+        folded("More of its curves", rest) if rest else ""
+    )
 
 
 def _learning(run: Path) -> tuple[str, str] | None:
-    curves = _image(run, "pretrain_curves", "Faint: as logged. Strong: a running mean.")
-    return ("What was logged during pretraining, over env steps.", curves) if curves else None
+    curves = _panels(run, "pretrain", list(curves_of(read_curves(run / "metrics.csv"), "pretrain")))
+    return ("As logged during pretraining. Faint: every row. Strong: a running mean.", curves) if curves else None
+
+
+def _panels(run: Path, phase: str, names: list[str], more: str = "") -> str:
+    """Figures of columns of metrics.csv, each with what it is."""
+    found = curves_of(read_curves(run / "metrics.csv"), phase)
+    shown = ""
+    for name in names:
+        steps, values = found[name]
+        ends = smooth(values)
+        alt = f"{name}, from {number(float(ends[0]))} to {number(float(ends[-1]))} at {steps[-1]:,.0f} env steps."
+        shown += image(run, f"{phase}_{slug(name)}", MEANING.get(name, f"{name} in metrics.csv.") + more, alt)
+    return f"<div class='panels'>{shown}</div>" if shown else ""
 
 
 def _record(scores: dict[str, Any], config: dict[str, Any], record: dict[str, Any]) -> tuple[str, str]:
-    rows = [("command", shlex.join(map(str, record["command"])))] if record.get("command") else []
+    rows: list[tuple[str, str]] = []
     git = record.get("git") or {}
     if git.get("commit"):
         rows.append(("commit", git["commit"] + (" with local changes" if git.get("dirty") else "")))
     rows += [(name, str(record[name])) for name in ("started", "status") if record.get(name)]
     rows += [(f"machine: {name}", str(value)) for name, value in _items(record.get("machine"))]
     rows += [(name, str(value)) for name, value in _items(record.get("versions"))]
-    measured = [(name, _plain(value)) for name, value in sorted(scores.items()) if name != "notes"]
-    content = folded("All measurements", table(measured))
+    measured = [(name, plain(value)) for name, value in sorted(scores.items()) if name != "notes"]
+    content = ""
+    if record.get("command"):
+        content = f"<pre class='wrap command'>python {escape(shlex.join(map(str, record['command'])))}</pre>"
+    content += folded("All measurements", table(measured))
     if config:
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         content += folded("Config", f"<pre tabindex='0'>{escape(text)}</pre>")
     if rows:
-        content += folded("Command, commit, versions, machine", table(rows))
+        content += folded("Commit, versions, machine", table(rows, long=True))
     if git.get("diff"):
         content += folded("Local changes", f"<pre class='wrap'>{escape(git['diff'])}</pre>")
     return "Enough to do it again.", content
@@ -210,37 +236,3 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _items(value: Any) -> list[tuple[str, Any]]:
     return list(value.items()) if isinstance(value, dict) else []
-
-
-def _percent(share: float | None) -> str:
-    return "not measured" if share is None else f"{100 * share:.0f} %"
-
-
-def _plain(value: Any) -> str:
-    return "does not apply" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _data(path: Path, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
-def _image(run: Path, name: str, caption: str) -> str:
-    light = run / "eval" / "figures" / f"{name}.png"
-    if not light.is_file():
-        return ""
-    dark = light.with_suffix(".dark.png")
-    source = ""
-    if dark.is_file():
-        source = f'<source media="(prefers-color-scheme: dark)" srcset="{_data(dark, "image/png")}">'
-    width, height = struct.unpack(">II", light.read_bytes()[16:24])  # of the PNG's header: the page does not jump
-    size = f'width="{round(width * CSS_PIXELS)}" height="{round(height * CSS_PIXELS)}"'
-    image = f'<img src="{_data(light, "image/png")}" {size} alt="{escape(caption)}">'
-    return figure(f"<picture>{source}{image}</picture>", caption)
-
-
-def _video(run: Path, name: str, caption: str) -> str:
-    path = run / "eval" / "videos" / f"{name}.mp4"
-    if not path.is_file():
-        return ""
-    source = f'aria-label="{escape(caption)}" src="{_data(path, "video/mp4")}"'
-    return figure(f"<video autoplay muted loop playsinline controls {source}></video>", caption)

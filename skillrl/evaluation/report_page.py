@@ -2,65 +2,9 @@
 
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
-CSS = """
-:root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--text:#1f2933;--soft:#5c6773;--line:#e4e7eb;--accent:#2f5fd0;
---control:#a9b4c2;--shade:0 1px 2px rgba(15,23,42,.05)}
-@media (prefers-color-scheme:dark){:root{--bg:#101317;--card:#191d24;--text:#e6eaf0;--soft:#9aa5b4;--line:#2a313b;
---accent:#8fb4ff;--control:#566172;--shade:none}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--bg);color:var(--text);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,
-"Helvetica Neue",Arial,sans-serif;-webkit-text-size-adjust:100%}
-main,header,footer{max-width:1080px;margin:0 auto;padding:0 24px}
-header{padding-top:44px;padding-bottom:8px}
-h1{font-size:clamp(1.6rem,4vw,2.3rem);line-height:1.2;letter-spacing:-.02em;margin:0 0 6px;overflow-wrap:anywhere}
-h2{font-size:1.3rem;letter-spacing:-.01em;margin:52px 0 4px}
-h3{font-size:.95rem;margin:0;font-weight:600}
-p{margin:0}
-.soft,figcaption,h2+p{color:var(--soft)}
-h2+p{margin-bottom:16px;max-width:68ch}
-nav{display:flex;flex-wrap:wrap;gap:4px 18px;margin-top:18px;font-size:.9rem}
-a{color:var(--accent);text-underline-offset:3px;text-decoration-thickness:1px}
-:focus-visible{outline:2px solid var(--accent);outline-offset:3px;border-radius:4px}
-.cards{display:flex;flex-wrap:wrap;gap:14px;margin:24px 0 0;padding:0;list-style:none}
-.card,figure,details{background:var(--card);border:1px solid var(--line);border-radius:12px;box-shadow:var(--shade)}
-.card{padding:18px 18px 16px;display:flex;flex-direction:column;gap:8px;flex:1 1 max(220px,calc(33.3% - 14px))}
-.card.wide{flex-basis:max(300px,calc(50% - 14px))}
-.number{font-size:2.1rem;font-weight:650;line-height:1.1;letter-spacing:-.02em;font-variant-numeric:tabular-nums}
-.number small{font-size:1rem;font-weight:500;color:var(--soft);letter-spacing:0}
-.card p:not(.number){font-size:.88rem;color:var(--soft)}
-.bars{margin:auto 0 0;padding-top:4px;display:grid;grid-template-columns:auto 1fr auto;gap:5px 10px;align-items:center;
-font-size:.82rem}
-.bars dt{color:var(--soft)}.bars dd{margin:0;font-variant-numeric:tabular-nums;text-align:right}
-.bars .track{height:6px;border-radius:3px;background:var(--line);overflow:hidden}
-.bars .track i{display:block;height:100%;background:var(--control);border-radius:3px}
-.bars .own i{background:var(--accent)}
-.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:16px;align-items:start}
-.pair>figure,figure{margin:0}figure+figure,.pair+figure,figure+.pair{margin-top:16px}.pair>figure+figure{margin-top:0}
-figure{padding:14px;overflow:hidden}
-figure video{display:block;width:100%;height:auto;border-radius:6px}
-figure img{display:block;max-width:100%;height:auto;margin:0 auto}
-figcaption{font-size:.88rem;margin-top:10px;max-width:80ch}
-.note{border-left:3px solid var(--line);padding:2px 0 2px 12px;color:var(--soft);font-size:.92rem;margin:12px 0}
-details{margin-top:12px;padding:0 16px}summary{cursor:pointer;padding:12px 0;font-weight:600}
-details[open] summary{border-bottom:1px solid var(--line);margin-bottom:12px}
-pre{margin:0 0 14px;overflow:auto;font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;tab-size:2}
-pre.wrap{white-space:pre-wrap;overflow-wrap:anywhere}
-.scroll{overflow-x:auto;margin-bottom:14px}table{border-collapse:collapse;width:100%;font-size:.88rem}
-th,td{text-align:left;padding:5px 16px 5px 0;border-bottom:1px solid var(--line);vertical-align:top}th{font-weight:500;
-color:var(--soft)}
-td{font-variant-numeric:tabular-nums;overflow-wrap:anywhere}tr:last-child>*{border:0}
-footer{padding-top:40px;padding-bottom:48px;color:var(--soft);font-size:.85rem}
-@media (max-width:560px){main,header,footer{padding-left:16px;padding-right:16px}
-header{padding-top:28px}figure{padding:10px}}
-@media print{video{display:none}}
-"""
-
-# Videos play at once, except for people who asked for less motion: they press play.
-SCRIPT = """
-if (matchMedia('(prefers-reduced-motion: reduce)').matches)
-  document.querySelectorAll('video').forEach(v => { v.autoplay = false; v.pause(); });
-"""
+PARTS = Path(__file__).parent / "page"
 
 # The browser itself holds the page to it: nothing is loaded from anywhere.
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -68,13 +12,21 @@ POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-
 
 def page(title: str, body: str) -> str:
     """A whole document; ``title`` is plain text, ``body`` HTML."""
+    css, script = ((PARTS / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n{body}\n<script>{SCRIPT}</script>\n"
-        "</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{css}</style>\n</head>\n<body>\n{body}\n"
+        f"<script>\n{script}</script>\n</body>\n</html>\n"
     )
+
+
+def bar(sections: Sequence[tuple[str, str]]) -> str:
+    """What stays in sight: links to the sections (id, title), and the button for all videos, which its script shows."""
+    links = "".join(f'<a href="#{name}">{escape(title)}</a>' for name, title in sections)
+    button = '<button type="button" id="play" hidden>Play videos</button>'
+    return f"<div class='bar'><div><nav aria-label='Contents'>{links}</nav>{button}</div></div>"
 
 
 def card(title: str, number: str, unit: str, text: str, bars: Sequence[tuple[str, float, str]] = ()) -> str:
@@ -107,10 +59,43 @@ def figure(content: str, caption: str) -> str:
     return f"<figure>{content}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def table(rows: list[tuple[str, str]]) -> str:
-    """Two columns: name and value."""
-    lines = "".join(f"<tr><th scope='row'>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
-    return f"<div class='scroll'><table>{lines}</table></div>"
+def films(videos: Sequence[tuple[str, str]], note: str, caption: str) -> str:
+    """Videos (name, address) that play together, with one slider for their time."""
+    tiles = "".join(
+        f'<video autoplay muted loop playsinline controls preload="auto" aria-label="{escape(name)}" src="{address}">'
+        "</video>"
+        for name, address in videos
+    )
+    slider = f'<input type="range" min="0" max="1" step="any" value="0" aria-label="Time. {escape(caption)}">'
+    time = f"<div class='time' hidden>{slider}<span>{escape(note)}</span></div>"
+    words = f"<figcaption>{escape(caption)}</figcaption>"
+    return f"<figure class='films'><div class='tiles'>{tiles}</div>{time}{words}</figure>"
+
+
+def table(rows: Sequence[tuple[str, str]], *, long: bool = False) -> str:
+    """Two columns: name and value. long: values may be broken anywhere, others stand on one line."""
+    value = "" if long else " class='value'"
+    lines = "".join(
+        f"<tr><th scope='row'>{escape(name)}</th><td{value}>{escape(text)}</td></tr>" for name, text in rows
+    )
+    return f"<div class='scroll'><table{' class=long' if long else ''}><tbody>{lines}</tbody></table></div>"
+
+
+def skill_table(heads: Sequence[str], rows: Sequence[tuple[str, str, Sequence[str]]]) -> str:
+    """A line a skill: (name, its colour, values under ``heads``)."""
+    head = "".join(f"<th scope='col' class='value'>{escape(name)}</th>" for name in heads)
+    lines = "".join(
+        f"<tr><th scope='row'><span class='dot' style='background:{escape(colour)}'></span>{escape(name)}</th>"
+        + "".join(f"<td class='value'>{escape(value)}</td>" for value in values)
+        + "</tr>"
+        for name, colour, values in rows
+    )
+    top = f"<thead><tr><th scope='col'>skill</th>{head}</tr></thead>"
+    # What scrolls can be reached with the keyboard, or its right-hand side is out of reach there.
+    return (
+        "<div class='scroll' tabindex='0' role='region' aria-label='Skill by skill'>"
+        f"<table>{top}<tbody>{lines}</tbody></table></div>"
+    )
 
 
 def folded(title: str, content: str) -> str:

@@ -1,14 +1,17 @@
 """Videos that browsers play: the skills side by side, and a controller's episodes with the skill in use."""
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skillrl.evaluation.figures import BAD, GOOD, skill_colours
+from skillrl.evaluation.figures import moving
 from skillrl.evaluation.rollouts import Film, Trajectories
+from skillrl.evaluation.theme import BAD, GOOD, skill_colours
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 BAR, GAP, MACROBLOCK, MAP = 26, 4, 16, 64  # pixels: label bar, space between tiles, H.264's unit, side of the inset map
 INK, GROUND, QUIET = "#f4f6f8", "#14171c", "#aab3bf"
 SLOWEST, FASTEST = 12.0, 30.0  # frames a second: below it stutters, above it costs bytes
+SHORTEST, STEPWISE = 4.0, 4.0  # seconds that an episode lasts at least, unless that is below so many frames a second
 HOLD = 0.8  # seconds for which the last frames stand
 
 
@@ -23,15 +27,16 @@ def skill_video(told: Trajectories, film: Film, path: Path, *, fps: float) -> No
     """A tile for each filmed row, named "skill i" in the skill's colour, with a small map of where it has been."""
     # Rows are dealt skill 0, 1, ..., K - 1 first, so a filmed row's number is its skill's.
     colours = skill_colours(max(film.rows) + 1)
-    limits = _limits(told.coordinates[list(film.rows)])
-    tiles = []
+    limits = _limits(moving(told.coordinates[list(film.rows)]))
+    tiles, told_of = [], list[str]()
     for row in film.rows:
         length, shots = int(told.length[row]), told.frames[row]
         names = [f"skill {row}" if len(film.rows) > 1 else "policy"] * len(shots)
         trail = _trail(told.coordinates[row, : length + 1], [colours[row]] * length, film.every, limits)
         ending = "fell" if told.terminated[row] else ""
         tiles.append(_tiles(shots, names, [colours[row]] * len(shots), trail, ending, QUIET))
-    _write(path, tiles, fps, film.every)
+        told_of.append(", ".join(filter(None, [names[0], ending])))
+    _write(path, told_of, tiles, fps, film.every)
 
 
 def control_video(used: Trajectories, film: Film, path: Path, *, fps: float, goal: np.ndarray) -> None:
@@ -41,10 +46,10 @@ def control_video(used: Trajectories, film: Film, path: Path, *, fps: float, goa
     """
     discrete = used.z.ndim == 2 and np.issubdtype(used.z.dtype, np.integer)
     colours = skill_colours(int(used.z.max()) + 1 if discrete else 1)
-    places = used.coordinates[list(film.rows)]
+    places = moving(used.coordinates[list(film.rows)])
     marked = goal.shape[-1] == places.shape[-1]
     limits = _limits(np.concatenate([places, goal[list(film.rows), None]], 1) if marked else places)
-    tiles = []
+    tiles, told_of = [], list[str]()
     for row in film.rows:
         length, shots = int(used.length[row]), used.frames[row]
         skills = used.z[row, :length] if discrete else np.zeros(length, dtype=int)
@@ -55,7 +60,8 @@ def control_video(used: Trajectories, film: Film, path: Path, *, fps: float, goa
         trail = _trail(used.coordinates[row, : length + 1], taken, film.every, limits, aim)
         ending, colour = _outcome(used, row)
         tiles.append(_tiles(shots, names, [colours[i] for i in shown], trail, ending, colour))
-    _write(path, tiles, fps, film.every)
+        told_of.append(f"episode {len(tiles)}: {ending} after {length} env steps")
+    _write(path, told_of, tiles, fps, film.every)
 
 
 def _outcome(used: Trajectories, row: int) -> tuple[str, str]:
@@ -138,18 +144,39 @@ def _tiles(
     return tiles
 
 
-def _write(path: Path, tiles: Sequence[Sequence[np.ndarray]], fps: float, every: int) -> None:
-    """Lays the tiles out in a grid and encodes it; rows that ended keep their last tile."""
-    import imageio_ffmpeg
+def _write(path: Path, names: Sequence[str], tiles: Sequence[Sequence[np.ndarray]], fps: float, every: int) -> None:
+    """All tiles in one picture, each tile alone (``skills-0.mp4``), and beside them what a page says of those.
 
+    All are equally long: rows that ended keep their last tile. names: one a tile, for those who do not see it.
+    """
     steps = max(len(tile) for tile in tiles)
-    rate = float(np.clip(fps / every, SLOWEST, FASTEST))
+    rate = pace(steps, fps, every)
     speed = rate * every / fps
     note = "" if abs(speed - 1) < 0.05 else f"{speed:.2g}× speed"
-    pictures = [_grid([tile[min(i, len(tile) - 1)] for tile in tiles], note) for i in range(steps)]
-    pictures += [pictures[-1]] * round(HOLD * rate)
+    frames = steps + round(HOLD * rate)
+    lasting = [[tile[min(i, len(tile) - 1)] for i in range(frames)] for tile in tiles]  # (tiles, frames)
     path.parent.mkdir(parents=True, exist_ok=True)
-    height, width = pictures[0].shape[:2]
+    _encode(path, (_grid(pictures, note) for pictures in zip(*lasting, strict=True)), rate)
+    files = [path.with_stem(f"{path.stem}-{i}") for i in range(len(tiles))]
+    for file, pictures in zip(files, lasting, strict=True):
+        _encode(file, (_grid([picture], gap=0) for picture in pictures), rate)
+    about = {"note": note, "videos": [{"file": file.name, "name": name} for file, name in zip(files, names)]}
+    path.with_suffix(".json").write_text(json.dumps(about, indent=2) + "\n")
+
+
+def pace(steps: int, fps: float, every: int) -> float:
+    """Frames a second: as in real time where that can be watched, and a short episode more slowly."""
+    rate = float(np.clip(fps / every, SLOWEST, FASTEST))
+    return min(rate, max(steps / SHORTEST, STEPWISE))
+
+
+def _encode(path: Path, pictures: Iterable[np.ndarray], rate: float) -> None:
+    """(H, W, 3) pictures, of sides that are multiples of 16, to H.264; whole or not at all."""
+    import imageio_ffmpeg
+
+    pictures = iter(pictures)
+    first = next(pictures)
+    height, width = first.shape[:2]
     settings: dict[str, Any] = {"codec": "libx264", "pix_fmt_out": "yuv420p", "macro_block_size": MACROBLOCK}
     options = ["-crf", "24", "-preset", "medium", "-threads", "1", "-movflags", "+faststart", "-bitexact"]
     partial = path.with_suffix(".partial.mp4")
@@ -163,13 +190,13 @@ def _write(path: Path, tiles: Sequence[Sequence[np.ndarray]], fps: float, every:
         **settings,
     )
     writer.send(None)
-    for picture in pictures:
+    for picture in chain([first], pictures):
         writer.send(np.ascontiguousarray(picture))
     writer.close()
     partial.replace(path)
 
 
-def _grid(tiles: Sequence[np.ndarray], note: str) -> np.ndarray:
+def _grid(tiles: Sequence[np.ndarray], note: str = "", gap: int = GAP) -> np.ndarray:
     """(H, W, 3) with H and W multiples of 16: H.264 in 4:2:0 wants whole blocks, and browsers then crop nothing."""
     from PIL import Image, ImageColor, ImageDraw
 
@@ -177,13 +204,13 @@ def _grid(tiles: Sequence[np.ndarray], note: str) -> np.ndarray:
     columns = columns_of(len(tiles))
     lines = math.ceil(len(tiles) / columns)
     foot = 22 if note else 0
-    full_w = -(-(columns * (width + GAP) + GAP) // MACROBLOCK) * MACROBLOCK
-    full_h = -(-(lines * (height + GAP) + GAP + foot) // MACROBLOCK) * MACROBLOCK
+    full_w = -(-(columns * (width + gap) + gap) // MACROBLOCK) * MACROBLOCK
+    full_h = -(-(lines * (height + gap) + gap + foot) // MACROBLOCK) * MACROBLOCK
     picture = np.empty((full_h, full_w, 3), np.uint8)
     picture[:] = ImageColor.getrgb(GROUND)
-    left, top = (full_w - columns * (width + GAP) + GAP) // 2, (full_h - foot - lines * (height + GAP) + GAP) // 2
+    left, top = (full_w - columns * (width + gap) + gap) // 2, (full_h - foot - lines * (height + gap) + gap) // 2
     for i, tile in enumerate(tiles):
-        y, x = top + i // columns * (height + GAP), left + i % columns * (width + GAP)
+        y, x = top + i // columns * (height + gap), left + i % columns * (width + gap)
         picture[y : y + height, x : x + width] = tile
     if note:
         image = Image.fromarray(picture)

@@ -1,0 +1,89 @@
+"""Small figures of one quantity each, of one size: a page lays them out side by side, or below each other."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skillrl.evaluation.curves import smooth
+from skillrl.evaluation.theme import blank, skill_colours
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SMALL, LARGE = (3.3, 2.1), (4.0, 2.5)  # inches
+DASHED = (0, (4, 3))
+
+
+def curve(
+    name: str,
+    steps: np.ndarray,
+    values: np.ndarray,
+    ink: dict[str, Any],
+    *,
+    levels: Sequence[tuple[str, float]] = (),
+    size: tuple[float, float] = SMALL,
+) -> "Figure":
+    """A column of metrics.csv over env steps: faint as logged, strong its running mean.
+
+    levels: (what, value) of what did not learn; each is a dashed line with its name on it.
+    """
+    from matplotlib.ticker import EngFormatter
+
+    figure, axes = blank(*size)
+    axes.plot(steps, values, color=ink["accent"], alpha=0.3, lw=1)
+    axes.plot(steps, smooth(values), color=ink["accent"], lw=1.8)
+    for what, value in levels:
+        axes.axhline(value, color=ink["text"], lw=1.2, linestyle=DASHED)
+        axes.annotate(what, (0.01, value), xycoords=("axes fraction", "data"), xytext=(0, 3),
+                      textcoords="offset points", fontsize=8.5, color=ink["text"])  # fmt: skip
+    axes.set_title(name, loc="left", fontsize=10, color=ink["text"])
+    axes.set_xlabel("env steps")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    _few_ticks(axes)
+    return figure
+
+
+def coverage(visited: np.ndarray, untrained: np.ndarray | None, ink: dict[str, Any]) -> "Figure":
+    """(T + 1,) distinct cells seen so far at each env step of the episodes, and by untrained networks."""
+    figure, axes = blank(*LARGE)
+    if untrained is not None:
+        axes.plot(untrained, color=ink["faint"], lw=1.6, linestyle=DASHED)
+        _name_end(axes, untrained, "untrained", ink["faint"], above=untrained[-1] > visited[-1])
+    axes.plot(visited, color=ink["accent"], lw=2)
+    beaten = untrained is not None and untrained[-1] > visited[-1]
+    _name_end(axes, visited, "these skills", ink["accent"], above=not beaten)
+    axes.set(xlabel="env step of the episode", ylabel="distinct cells visited", ylim=(0, None), xlim=(0, None))
+    _few_ticks(axes)
+    return figure
+
+
+def returns(earned: np.ndarray, labels: np.ndarray, ink: dict[str, Any]) -> "Figure":
+    """The env's own reward, summed over each rollout (R,): a dot a rollout, a bar at the mean of each skill."""
+    count = int(labels.max()) + 1
+    figure, axes = blank(*LARGE)
+    colours = np.array(skill_colours(count))
+    axes.axhline(0, color=ink["faint"], lw=0.8, zorder=1)
+    axes.scatter(labels, earned, s=13, c=colours[labels], alpha=0.7, linewidths=0, zorder=3)
+    means = np.array([earned[labels == skill].mean() for skill in range(count)])
+    axes.hlines(means, np.arange(count) - 0.35, np.arange(count) + 0.35, color=ink["text"], lw=1.6, zorder=4)
+    axes.set(xlabel="skill", ylabel="return", xlim=(-0.7, count - 0.3))
+    axes.grid(axis="x", visible=False)
+    _few_ticks(axes)
+    axes.set_xticks(range(0, count, math.ceil(count / 16)))
+    return figure
+
+
+def _name_end(axes: "Axes", line: np.ndarray, name: str, colour: str, *, above: bool) -> None:
+    axes.annotate(f"{name}: {line[-1]:.0f}", (len(line) - 1, line[-1]), xytext=(0, 4 if above else -4), ha="right",
+                  textcoords="offset points", va="bottom" if above else "top", fontsize=9, color=colour)  # fmt: skip
+
+
+def _few_ticks(axes: "Axes") -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.grid(axis="x", visible=False)
