@@ -10,8 +10,9 @@ from PIL import Image
 
 from skillrl.evaluation import figures, panels
 from skillrl.evaluation.curves import baselines, curves_of, read_curves, smooth
-from skillrl.evaluation.figures import INK, runs, skill_colours
+from skillrl.evaluation.figures import runs
 from skillrl.evaluation.rollouts import Film, Trajectories
+from skillrl.evaluation.theme import BAD, GOOD, INK, skill_colours
 from skillrl.evaluation.video import columns_of, control_video, pace, skill_video
 
 LIGHT = INK["light"]
@@ -163,8 +164,8 @@ def test_the_control_video_says_how_it_went(tmp_path):
     control_video(filmed(), Film([0, 1]), path, fps=20.0, goal=np.zeros((5, 0)))
     _, pictures = decode(path)
     half = pictures[0].shape[1] // 2
-    assert has(pictures[-1][:30, :half], figures.BAD, 70) and has(pictures[-1][:30, half:], figures.GOOD, 70)
-    assert not has(pictures[0][:30, :half], figures.BAD, 70)
+    assert has(pictures[-1][:30, :half], BAD, 70) and has(pictures[-1][:30, half:], GOOD, 70)
+    assert not has(pictures[0][:30, :half], BAD, 70)
 
 
 def test_every_tile_has_a_video_of_its_own_as_long_as_the_others(tmp_path):

@@ -62,7 +62,7 @@ def draw(arrays: Mapping[str, np.ndarray], frames: Mapping[int, list[np.ndarray]
     """The whole picture."""
     from matplotlib.figure import Figure
 
-    from skillrl.evaluation.figures import skill_colours
+    from skillrl.evaluation.theme import skill_colours
 
     colours = skill_colours(int(arrays["label"].max()) + 1)
     figure = Figure(figsize=(WIDTH, HEIGHT))
@@ -127,7 +127,7 @@ def main() -> int:
     import matplotlib
     from PIL import Image
 
-    from skillrl.evaluation.figures import INK
+    from skillrl.evaluation.theme import INK
 
     if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "eval" / "trajectories.npz").is_file():
         print("usage: python docs/picture/make.py RUN, where RUN is the folder of an evaluated run", file=sys.stderr)

@@ -9,9 +9,9 @@ import numpy as np
 from seeds import Seed, complete
 from studies import Study
 
-from skillrl.evaluation import figures
 from skillrl.evaluation.curves import smooth
 from skillrl.evaluation.statistics import mean_and_se
+from skillrl.evaluation.theme import PALETTE, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Ink = dict[str, Any]
 Found = Mapping[str, Mapping[int, Seed]]
-COLOURS = (figures.PALETTE[0], figures.PALETTE[2], figures.PALETTE[4], figures.PALETTE[1], figures.PALETTE[9])
+COLOURS = (PALETTE[0], PALETTE[2], PALETTE[4], PALETTE[1], PALETTE[9])
 DASHED = (0, (4, 3))
 
 
@@ -27,7 +27,7 @@ def draw(study: Study, found: Found, folder: Path, name: str) -> list[Path]:
     """Writes ``name.png`` and ``name-with-pretraining.png``, each for light and dark pages; returns the light ones."""
     paths = [folder / f"{name}.png", folder / f"{name}-with-pretraining.png"]
     for path, pretraining in zip(paths, (False, True), strict=True):
-        figures.save(partial(learning_curves, study, found, pretraining), path)
+        save(partial(learning_curves, study, found, pretraining), path)
     return paths
 
 

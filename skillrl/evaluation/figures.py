@@ -15,18 +15,13 @@ import numpy as np
 from skillrl.evaluation import panels
 from skillrl.evaluation.curves import baselines, curves_of, read_curves, slug
 from skillrl.evaluation.metrics import coverage_so_far
-from skillrl.evaluation.theme import BAD, DPI, GOOD, INK, PALETTE, blank, save, skill_colours
+from skillrl.evaluation.theme import BAD, GOOD, blank, save, skill_colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from skillrl.evaluation.theme import Draw
-
-__all__ = [
-    "BAD", "DPI", "GOOD", "INK", "PALETTE", "confusion", "control_trajectories", "draw_all", "moving", "runs", "save",
-    "skill_colours", "trajectories",
-]  # fmt: skip
 
 
 def draw_all(run_dir: Path) -> None:
