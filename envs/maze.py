@@ -87,8 +87,9 @@ class Maze:
     def slide(self, xy: np.ndarray, move: np.ndarray) -> np.ndarray:
         """Where points end that set out from free places, (n, 2) and (n, 2) to (n, 2).
 
-        Each goes straight from line to line, however many lines `move` crosses. At a wall it loses the part of the
-        move that goes into the wall and keeps the rest. Where a path runs into a corner exactly, x comes first.
+        Each goes straight from line to line, however many lines `move` crosses. At a wall the part of the move that
+        goes into it is lost, also where the wall ends later on, and the rest goes on along the wall. Where a path runs
+        into a corner exactly, x comes first.
         """
         place, move, cell = xy.copy(), move.copy(), self.index(xy)
         going = np.flatnonzero(move.any(axis=1))
