@@ -85,7 +85,7 @@ class HumanoidTask(Task):
         return ~self._healthy(now) & self.terminate
 
     def picture(self) -> Picture:
-        return MujocoPicture("humanoid.xml", Shot(distance=3.6, elevation=-15, azimuth=120, height=0.9, extent=2.5))
+        return MujocoPicture("humanoid.xml", Shot(distance=3.0, elevation=-15, azimuth=120, height=0.8, extent=2.5))
 
     def _mass_x(self, now: Arrays) -> np.ndarray:
         """(n,) x of the centre of mass, row by row: another order of the sum would give other last bits."""

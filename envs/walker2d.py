@@ -73,7 +73,7 @@ class Walker2dTask(Task):
         return ~self._healthy(now) & self.terminate
 
     def picture(self) -> Picture:
-        return MujocoPicture(_XML, Shot(distance=3.0, elevation=-10, height=0.85, extent=1.5))
+        return MujocoPicture(_XML, Shot(distance=2.8, elevation=-12, azimuth=65, height=0.7, extent=1.5))
 
     def _healthy(self, now: Arrays) -> np.ndarray:
         (low, high), (least, most) = self.healthy_z_range, self.healthy_angle_range
