@@ -13,7 +13,6 @@ import pytest
 from gymnasium.vector import VectorEnv
 
 from envs.ant import Ant
-from envs.ant_maze import AntMaze
 from envs.ant_multi_goals import AntMultiGoals
 from envs.goal import SwimmerGoal
 from envs.half_cheetah_hurdles import HalfCheetahHurdles
@@ -24,7 +23,7 @@ from envs.vector import BatchedEnv
 
 ROOT = Path(__file__).parent.parent
 # Ends by falling, by arriving, contact forces, goals drawn within episodes, blocks, and a centre of mass.
-BODIES = [Hopper, SwimmerGoal, Ant, AntMultiGoals, HalfCheetahHurdles, AntMaze, Humanoid]
+BODIES = [Hopper, SwimmerGoal, Ant, AntMultiGoals, HalfCheetahHurdles, Humanoid]
 
 
 def rollout(env: VectorEnv, steps: int, seed: int = 0) -> list[np.ndarray]:
