@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from envs.memory import Arrays
-from envs.physics import Physics
+from envs.physics import Block, Physics
 from envs.render import MujocoPicture, Shot
 from envs.task import Picture, Read, Task, not_negative, span
 from envs.vector import BatchedEnv
@@ -20,7 +20,7 @@ _TORSO = 1
 
 
 class AntTask(Task):
-    """Gymnasium's v5 reward; an episode ends on falling where `terminate` is set."""
+    """Gymnasium's v5 reward; an episode ends on falling where `terminate` is set. `blocks` are walls."""
 
     def __init__(
         self,
@@ -34,6 +34,7 @@ class AntTask(Task):
         contact_force_range: Sequence[float],
         reset_noise_scale: float,
         frame_skip: int,
+        blocks: Sequence[Block] = (),
     ):
         not_negative(reset_noise_scale=reset_noise_scale)
         self.frame_skip = frame_skip
@@ -46,6 +47,7 @@ class AntTask(Task):
         self.healthy_z_range = healthy_z_range
         self.contact_force_range = contact_force_range
         self.reset_noise_scale = reset_noise_scale
+        self.blocks = blocks
 
     def simulator(self, n: int) -> Physics:
         fields = {
@@ -55,7 +57,7 @@ class AntTask(Task):
             "torso": ("xpos", _TORSO),
             "cfrc_ext": ("cfrc_ext", None),
         }
-        return Physics(xml="ant.xml", frame_skip=self.frame_skip, fields=fields, n=n)
+        return Physics(xml="ant.xml", frame_skip=self.frame_skip, fields=fields, n=n, blocks=self.blocks)
 
     def parts(self) -> dict[str, Read]:
         return {
@@ -87,7 +89,7 @@ class AntTask(Task):
         return ~self._healthy(now) & self.terminate
 
     def picture(self) -> Picture:
-        return MujocoPicture("ant.xml", Shot(distance=4.0, elevation=-30, height=0.4, extent=5.0))
+        return MujocoPicture("ant.xml", Shot(distance=4.0, elevation=-30, height=0.4, extent=5.0), self.blocks)
 
     def _contacts(self, now: Arrays) -> np.ndarray:
         """External forces on each body, clipped. (n, 14 * 6)"""
@@ -99,6 +101,22 @@ class AntTask(Task):
         z = now["qpos"][:, 2]
         finite = np.isfinite(now["qpos"]).all(axis=1) & np.isfinite(now["qvel"]).all(axis=1)
         return finite & (low <= z) & (z <= high)
+
+
+def unrewarded(*, reset_noise_scale: float, frame_skip: int, blocks: Sequence[Block] = ()) -> AntTask:
+    """The body of a task with a reward of its own: falling ends nothing."""
+    return AntTask(
+        terminate=False,
+        forward_reward_weight=0.0,
+        ctrl_cost_weight=0.0,
+        contact_cost_weight=0.0,
+        healthy_reward=0.0,
+        healthy_z_range=Z_RANGE,
+        contact_force_range=FORCE_RANGE,
+        reset_noise_scale=reset_noise_scale,
+        frame_skip=frame_skip,
+        blocks=blocks,
+    )
 
 
 class Ant(BatchedEnv):

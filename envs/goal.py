@@ -1,32 +1,64 @@
 """The sparse task `goal`, for every env whose infos have `xy`: reach a disc that is drawn anew each episode."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from envs import ant, point, swimmer
 from envs.memory import Arrays
-from envs.task import Picture, Read, Simulator, Task, positive, whole
+from envs.task import Area, Picture, Read, Simulator, Task, positive, whole
 from envs.vector import BatchedEnv
+
+
+class Places(Protocol):
+    """Where goals lie."""
+
+    @property
+    def area(self) -> Area: ...  # that contains the start, and every goal with its disc
+
+    def draw(self, generator: np.random.Generator) -> np.ndarray: ...  # (2,)
+
+
+@dataclass(frozen=True)
+class Ring:
+    """Goals `distance` from the origin in one of `goals` evenly spaced directions."""
+
+    goals: int
+    distance: float
+    radius: float
+
+    def __post_init__(self) -> None:
+        whole(4, goals=self.goals)
+        positive(distance=self.distance, radius=self.radius)
+        if self.radius >= self.distance:
+            raise ValueError(
+                f"radius={self.radius!r}: must be below distance={self.distance!r}, or the start is inside the goal"
+            )
+
+    @property
+    def area(self) -> Area:
+        reach = self.distance + self.radius
+        return (-reach, reach, -reach, reach)
+
+    def draw(self, generator: np.random.Generator) -> np.ndarray:
+        angle = 2 * np.pi * generator.integers(self.goals) / self.goals
+        return self.distance * np.array([np.cos(angle), np.sin(angle)])
 
 
 class GoalTask(Task):
     """Another task's body, start and parts, with a goal for a reward.
 
-    The goal lies `distance` from the origin in one of `goals` evenly spaced directions, drawn from the row's generator
-    at each start. Entering its disc gives 1 and ends the episode; every other step gives 0.
+    The goal is drawn from the row's generator at each start. Entering its disc gives 1 and ends the episode; every
+    other step gives 0.
     """
 
     own = MappingProxyType({"goal": (2,)})
 
-    def __init__(self, body: Task, *, goals: int, distance: float, radius: float):
-        whole(4, goals=goals)
-        positive(distance=distance, radius=radius)
-        if radius >= distance:
-            raise ValueError(f"radius={radius!r}: must be below distance={distance!r}, or the start is inside the goal")
-        self.body, self.goals, self.distance, self.radius = body, goals, distance, radius
+    def __init__(self, body: Task, *, places: Places, radius: float):
+        self.body, self.places, self.radius = body, places, radius
         self.facts = {"goal_radius": float(radius)}
 
     def simulator(self, n: int) -> Simulator:
@@ -39,9 +71,7 @@ class GoalTask(Task):
         return {**self.body.infos(), "success": self._success}
 
     def start(self, generator: np.random.Generator, initial: Mapping[str, np.ndarray]) -> Arrays:
-        start = self.body.start(generator, initial)
-        angle = 2 * np.pi * generator.integers(self.goals) / self.goals
-        return {**start, "goal": self.distance * np.array([np.cos(angle), np.sin(angle)])}
+        return {**self.body.start(generator, initial), "goal": self.places.draw(generator)}
 
     def reward(self, before: Arrays, now: Arrays, control: np.ndarray, dt: float) -> np.ndarray:
         return self._success(now).astype(np.float64)
@@ -51,12 +81,17 @@ class GoalTask(Task):
 
     def picture(self) -> Picture:
         picture = self.body.picture()
-        picture.show_goal(self.distance, self.radius)
+        picture.show_goal(self.radius, self.places.area)
         return picture
 
     def _success(self, now: Arrays) -> np.ndarray:
-        offset = self.body.infos()["xy"](now) - now["goal"]  # (n, 2)
-        return np.sqrt(offset[:, 0] ** 2 + offset[:, 1] ** 2) <= self.radius
+        return inside(self.body.infos()["xy"](now), now["goal"], self.radius)
+
+
+def inside(xy: np.ndarray, goal: np.ndarray, radius: float) -> np.ndarray:
+    """(n, 2) and (n, 2) to (n,) bool: whether a place is in the goal's disc."""
+    offset = xy - goal
+    return np.sqrt(offset[:, 0] ** 2 + offset[:, 1] ** 2) <= radius
 
 
 SWIMMER_OBSERVE = [*swimmer.OBSERVE, "goal"]
@@ -105,7 +140,7 @@ class SwimmerGoal(BatchedEnv):
             frame_skip=frame_skip,
         )
         super().__init__(
-            GoalTask(body, goals=goals, distance=distance, radius=radius),
+            GoalTask(body, places=Ring(goals, distance, radius), radius=radius),
             num_envs=num_envs,
             workers=workers,
             horizon=horizon,
@@ -150,20 +185,12 @@ class AntGoal(BatchedEnv):
         reset_noise_scale: float = 0.1,
         frame_skip: int = 5,
     ):
-        # The body's own reward is not used.
-        body = ant.AntTask(
-            terminate=False,
-            forward_reward_weight=0.0,
-            ctrl_cost_weight=0.0,
-            contact_cost_weight=0.0,
-            healthy_reward=0.0,
-            healthy_z_range=ant.Z_RANGE,
-            contact_force_range=ant.FORCE_RANGE,
-            reset_noise_scale=reset_noise_scale,
-            frame_skip=frame_skip,
-        )
         super().__init__(
-            GoalTask(body, goals=goals, distance=distance, radius=radius),
+            GoalTask(
+                ant.unrewarded(reset_noise_scale=reset_noise_scale, frame_skip=frame_skip),
+                places=Ring(goals, distance, radius),
+                radius=radius,
+            ),
             num_envs=num_envs,
             workers=workers,
             horizon=horizon,
@@ -207,7 +234,9 @@ class PointGoal(BatchedEnv):
     ):
         super().__init__(
             GoalTask(
-                point.PointTask(step_radius=step_radius, horizon=horizon), goals=goals, distance=distance, radius=radius
+                point.PointTask(step_radius=step_radius, horizon=horizon),
+                places=Ring(goals, distance, radius),
+                radius=radius,
             ),
             num_envs=num_envs,
             workers=0,

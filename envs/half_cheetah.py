@@ -60,6 +60,13 @@ class HalfCheetahTask(Task):
         return MujocoPicture("half_cheetah.xml", Shot(distance=2.9, elevation=-12, height=0.5, extent=3.0))
 
 
+def unrewarded(*, reset_noise_scale: float, frame_skip: int) -> HalfCheetahTask:
+    """The body of a task with a reward of its own."""
+    return HalfCheetahTask(
+        forward_reward_weight=0.0, ctrl_cost_weight=0.0, reset_noise_scale=reset_noise_scale, frame_skip=frame_skip
+    )
+
+
 class HalfCheetah(BatchedEnv):
     """HalfCheetah with x in the observation or not. `info["xy"]` is (x, 0).
 

@@ -1,6 +1,7 @@
 """Rows of MuJoCo physics, one `MjData` each, stepped exactly as Gymnasium's v5 environments step theirs."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -18,6 +19,29 @@ _STATE = mujoco.mjtState.mjSTATE_INTEGRATION  # with the solver's warm start: wi
 _AFTER_STEP = ("cacc", "cfrc_int", "cfrc_ext")  # filled by mj_rnePostConstraint only
 
 
+@dataclass(frozen=True)
+class Block:
+    """A box that stands still, a wall or a hurdle: its centre and half of its sides, in metres."""
+
+    centre: tuple[float, float, float]
+    half: tuple[float, float, float]
+
+
+def read_model(xml: str, blocks: Sequence[Block] = ()) -> mujoco.MjSpec:
+    """A model with blocks in its world; their geoms are named block0, block1, ... Friction is the model's default."""
+    spec = mujoco.MjSpec.from_file(str(ASSETS / xml))
+    for number, block in enumerate(blocks):
+        spec.worldbody.add_geom(
+            name=f"block{number}",
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            pos=block.centre,
+            size=block.half,
+            contype=1,
+            conaffinity=1,  # the bodies' own geoms have 0: they do not touch each other
+        )
+    return spec
+
+
 class Physics:
     """n rows of one model.
 
@@ -26,11 +50,20 @@ class Physics:
         frame_skip: physics steps in one env step.
         fields: name -> (attribute of MjData, index or None for all of it). Copied after each step.
         n: rows.
+        blocks: walls and hurdles.
     """
 
-    def __init__(self, *, xml: str, frame_skip: int, fields: Mapping[str, tuple[str, int | None]], n: int):
+    def __init__(
+        self,
+        *,
+        xml: str,
+        frame_skip: int,
+        fields: Mapping[str, tuple[str, int | None]],
+        n: int,
+        blocks: Sequence[Block] = (),
+    ):
         whole(1, frame_skip=frame_skip)
-        self.model = mujoco.MjModel.from_xml_path(str(ASSETS / xml))
+        self.model = read_model(xml, blocks).compile()
         self.frame_skip = frame_skip
         self.dt = self.model.opt.timestep * frame_skip
         self.action_dim = self.model.nu

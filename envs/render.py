@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +14,12 @@ import mujoco
 import numpy as np
 
 from envs.memory import Arrays
-from envs.physics import ASSETS
+from envs.physics import Block, read_model
+from envs.task import Area
 
 BODY_COLOUR, LIMB_COLOUR = (0.95, 0.62, 0.22, 1.0), (0.85, 0.40, 0.20, 1.0)
-GOAL_COLOUR = (0.10, 0.75, 0.35, 0.45)
+BLOCK_COLOUR = (0.74, 0.77, 0.81, 1.0)
+GOAL_COLOUR, LATER_COLOUR, ARROW_COLOUR = (0.10, 0.75, 0.35, 0.45), (0.10, 0.75, 0.35, 0.15), (0.10, 0.75, 0.35, 1.0)
 FLOOR_COLOURS = (0.36, 0.44, 0.53), (0.44, 0.53, 0.62)
 SKY_COLOURS = (0.80, 0.88, 0.96), (0.55, 0.68, 0.82)
 
@@ -31,28 +34,38 @@ class Shot:
     height: float = 0.0
     extent: float = 4.0
     tile: float = 1.0  # metres of one square of the floor
+    arrow: float = 1.0  # metres above the body's centre of mass at which an arrow to the goal is drawn
 
 
 class MujocoPicture:
     """Draws rows of one model. Its model is changed for looks only and never steps."""
 
-    def __init__(self, xml: str, shot: Shot):
-        self._model = _dressed(xml, shot.tile)
+    def __init__(self, xml: str, shot: Shot, blocks: Sequence[Block] = ()):
+        self._model = _dressed(xml, blocks, shot.tile)
         self._data = mujoco.MjData(self._model)
         self._scene = mujoco.MjvScene(self._model, maxgeom=200)
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             self._scene.flags[flag] = 0  # 85 % of the time in software rendering
         self._option = mujoco.MjvOption()
-        self._shot = shot
-        self._goal: tuple[float, float] | None = None
+        self._shot, self._walled = shot, bool(blocks)
+        self._radius: float | None = None  # of goals, where there are any
+        self._area: Area | None = None  # what a camera that stands still shows
+        self._extent = shot.extent  # half the width of the view from above
         self._screen: _Screen | None = None
 
-    def show_goal(self, distance: float, radius: float) -> None:
-        """Draws now["goal"] as a disc, and frames the start with all goals that are `distance` away."""
-        self._goal = (distance, radius)
+    def show_goal(self, radius: float, area: Area) -> None:
+        """Draws now["goal"] as a disc, and frames all of the area."""
+        self._radius, self._area = radius, area
+
+    def follow_goal(self, radius: float, extent: float) -> None:
+        """Draws now["goal"] as a disc, and frames the body with `extent` around it; an arrow points to the goal.
+
+        Goals that come later, now["goals"], are drawn where a task has them.
+        """
+        self._radius, self._extent = radius, extent
 
     def frame(self, now: Arrays, *, width: int, height: int, camera: str) -> np.ndarray:
-        """One row's arrays (qpos, and goal where there is one) to (height, width, 3) uint8."""
+        """One row's arrays (qpos, goal and goals where there are any) to (height, width, 3) uint8."""
         self._data.qpos[:] = now["qpos"]
         mujoco.mj_forward(self._model, self._data)
         view = self._camera(camera, width / height)
@@ -60,8 +73,12 @@ class MujocoPicture:
         mujoco.mjv_updateCamera(self._model, self._data, view, self._scene)
         everything = mujoco.mjtCatBit.mjCAT_ALL
         mujoco.mjv_updateScene(self._model, self._data, self._option, None, view, everything, self._scene)
-        if self._goal is not None:
-            self._add_disc(now["goal"], self._goal[1])
+        if self._radius is not None:
+            for later in now.get("goals", ()):
+                self._add_disc(later, self._radius, LATER_COLOUR)
+            self._add_disc(now["goal"], self._radius, GOAL_COLOUR)
+            if self._area is None:
+                self._add_arrow(now["goal"])
         if self._screen is None or (self._screen.width, self._screen.height) != (width, height):
             self.close()
             self._screen = _Screen(self._model, width, height)
@@ -78,22 +95,43 @@ class MujocoPicture:
         view.type = mujoco.mjtCamera.mjCAMERA_FREE
         view.azimuth, view.elevation, view.distance = shot.azimuth, shot.elevation, shot.distance
         view.lookat[:] = (0.0, 0.0, shot.height)
-        if camera == "top":
-            extent = shot.extent if self._goal is None else max(1.25 * sum(self._goal), 0.45 * shot.distance)
-            view.elevation, view.distance = -90.0, extent / half
-        elif self._goal is None:
+        if self._area is not None:
+            left, right, bottom, top = self._area
+            view.lookat[:2] = (left + right) / 2, (bottom + top) / 2
+            reach = max(right - left, top - bottom) / 2
+            # Not from the side: goals in front and behind then take less of the picture's height, and walls hide less.
+            view.elevation = min(shot.elevation, -70.0 if self._walled else -55.0)
+            view.distance = max(shot.distance, 1.05 * reach / half)
+            if camera == "top":
+                view.azimuth, view.elevation = 90.0, -90.0
+                view.distance = max(1.25 * reach, 0.45 * shot.distance) / half
+            return view
+        if camera == "track" or self._radius is not None:
             view.lookat[:2] = self._data.subtree_com[1, :2]
-        else:  # a steep view, so that goals in front and behind take less of the picture's height
-            view.elevation = min(shot.elevation, -55.0)
-            view.distance = max(shot.distance, 1.05 * sum(self._goal) / half)
+        if camera == "top":
+            view.azimuth, view.elevation, view.distance = 90.0, -90.0, self._extent / half
+        elif self._radius is not None:
+            view.elevation, view.distance = min(shot.elevation, -25.0), max(shot.distance, self._extent / half)
         return view
 
-    def _add_disc(self, centre: np.ndarray, radius: float) -> None:
-        geom = self._scene.geoms[self._scene.ngeom]
+    def _add_disc(self, centre: np.ndarray, radius: float, colour: tuple[float, ...]) -> None:
         size, position = np.array([radius, 0.005, 0.0]), np.array([*centre, self._floor() + 0.006])
-        colour = np.array(GOAL_COLOUR, dtype=np.float32)
-        mujoco.mjv_initGeom(geom, mujoco.mjtGeom.mjGEOM_CYLINDER, size, position, np.eye(3).ravel(), colour)
+        self._add(mujoco.mjtGeom.mjGEOM_CYLINDER, size, position, colour)
+
+    def _add_arrow(self, goal: np.ndarray) -> None:
+        """Above the body, as long as the goal is far, up to a sixth of the view's width."""
+        start = self._data.subtree_com[1] + [0.0, 0.0, self._shot.arrow]
+        way = np.array([*goal, start[2]]) - start
+        length = np.sqrt(way @ way)
+        stop = start + way * min(1.0, 0.35 * self._extent / max(length, 1e-9))
+        geom = self._add(mujoco.mjtGeom.mjGEOM_ARROW, np.zeros(3), np.zeros(3), ARROW_COLOUR)
+        mujoco.mjv_connector(geom, mujoco.mjtGeom.mjGEOM_ARROW, 0.015 * self._extent, start, stop)
+
+    def _add(self, kind: mujoco.mjtGeom, size: np.ndarray, position: np.ndarray, colour: tuple[float, ...]) -> Any:
+        geom = self._scene.geoms[self._scene.ngeom]
+        mujoco.mjv_initGeom(geom, kind, size, position, np.eye(3).ravel(), np.array(colour, dtype=np.float32))
         self._scene.ngeom += 1
+        return geom
 
     def _floor(self) -> float:
         return float(self._model.geom("floor").pos[2])
@@ -159,9 +197,9 @@ def _gl_context(width: int, height: int):
         ) from error
 
 
-def _dressed(xml: str, tile: float) -> mujoco.MjModel:
-    """The model with a calm checkered floor, a sky and two body colours."""
-    spec = mujoco.MjSpec.from_file(str(ASSETS / xml))
+def _dressed(xml: str, blocks: Sequence[Block], tile: float) -> mujoco.MjModel:
+    """The model with a calm checkered floor, a sky, two body colours and one for blocks."""
+    spec = read_model(xml, blocks)
     for texture in spec.textures:
         if texture.name == "texplane":
             texture.rgb1, texture.rgb2 = FLOOR_COLOURS
@@ -171,13 +209,15 @@ def _dressed(xml: str, tile: float) -> mujoco.MjModel:
     floor = spec.material("MatPlane")
     floor.texuniform, floor.texrepeat = True, [1 / tile, 1 / tile]
     floor.reflectance, floor.shininess, floor.specular = 0.0, 0.1, 0.1
-    for number, geom in enumerate(spec.geoms):
+    torso = next(geom for geom in spec.geoms if geom.parent.name != "world")
+    for geom in spec.geoms:
         if geom.name == "floor":
             geom.rgba = [1, 1, 1, 1]
             geom.size[:2] = 0  # without end: a body can go far
         else:
             geom.material = ""
-            geom.rgba = BODY_COLOUR if number == 1 else LIMB_COLOUR
+            geom.rgba = BLOCK_COLOUR if geom.parent.name == "world" else LIMB_COLOUR
+    torso.rgba = BODY_COLOUR
     model = spec.compile()
     model.vis.headlight.ambient[:], model.vis.headlight.diffuse[:], model.vis.headlight.specular[:] = 0.4, 0.3, 0.0
     model.light_diffuse[:], model.light_specular[:] = 0.35, 0.05

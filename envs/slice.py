@@ -72,6 +72,7 @@ class Slice:
             self._before[name][...] = array
         self._simulator.step(control, range(self.n) if active.all() else np.flatnonzero(active).tolist())
         reward = self._task.reward(self._before, now, control, self._simulator.dt)
+        self._task.advance(now, np.flatnonzero(active).tolist(), self._generators)
         self._clock += active
         arrays["reward"][:] = np.where(active, reward, 0.0)
         np.logical_and(self._task.terminated(now), active, out=arrays["terminated"])

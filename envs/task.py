@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from envs.memory import Arrays
 
 Read = Callable[[Arrays], np.ndarray]  # batched: named arrays (n, ...) -> (n, ...)
+Area = tuple[float, float, float, float]  # lowest and highest x, lowest and highest y
 
 
 class Simulator(Protocol):
@@ -39,7 +41,9 @@ class Simulator(Protocol):
 class Picture(Protocol):
     """Draws one row."""
 
-    def show_goal(self, distance: float, radius: float) -> None: ...  # draw now["goal"], frame the start and all goals
+    def show_goal(self, radius: float, area: Area) -> None: ...  # draw now["goal"], frame all of the area
+
+    def follow_goal(self, radius: float, extent: float) -> None: ...  # draw now["goal"], frame the body's surroundings
 
     def frame(self, now: Arrays, *, width: int, height: int, camera: str) -> np.ndarray: ...
 
@@ -52,7 +56,7 @@ class Task(ABC):
     A task is a plain object that can be pickled: worker processes get a copy of it. All of its state is in the arrays.
     """
 
-    own: Mapping[str, tuple[int, ...]] = {}  # arrays that `start` draws and that stay for the episode, e.g. a goal
+    own: Mapping[str, tuple[int, ...]] = {}  # arrays that `start` draws and only `advance` changes, e.g. a goal
     facts: Mapping[str, Any] = {}  # what `env.metadata` says of the task besides
 
     @abstractmethod
@@ -69,6 +73,13 @@ class Task(ABC):
     @abstractmethod
     def reward(self, before: Arrays, now: Arrays, control: np.ndarray, dt: float) -> np.ndarray:
         """(n,) float64. Rows must not depend on each other, here or anywhere below."""
+
+    def advance(self, now: Arrays, rows: Sequence[int], generators: Sequence[np.random.Generator]) -> None:
+        """Changes `own` arrays of the rows that have moved, once they are rewarded: the next goal, a count.
+
+        Nothing, unless a task says otherwise. `generators` has one for each of the n rows.
+        """
+        return None
 
     def terminated(self, now: Arrays) -> np.ndarray:
         """(n,) bool. Never, unless a task says otherwise."""
@@ -115,3 +126,12 @@ def span(**values: Sequence[float]) -> None:
         pair = list(value) if isinstance(value, (list, tuple)) else []
         if len(pair) != 2 or not all(isinstance(end, (int, float)) for end in pair) or not pair[0] < pair[1]:
             raise ValueError(f"{name}={value!r}: must be [low, high] with low below high")
+
+
+def increasing(**values: Sequence[float]) -> None:
+    """ValueError naming the first argument that is not a list of finite numbers, each above the one before it."""
+    for name, value in values.items():
+        rising = isinstance(value, (list, tuple)) and len(value) > 0
+        rising = rising and all(isinstance(x, (int, float)) and abs(x) < float("inf") for x in value)
+        if not rising or any(a >= b for a, b in pairwise(value)):
+            raise ValueError(f"{name}={value!r}: must be a list of numbers, each above the one before it")

@@ -173,7 +173,8 @@ class BatchedEnv(VectorEnv):
         """Frames (height, width, 3) uint8 of some rows, drawn in this process.
 
         Args:
-            camera: "track" follows the body; "top" looks down on the world around the start.
+            camera: "track" follows the body; "top" looks down on the world around the start. Tasks with goals show the
+                goals as well: all of the area that they lie in or, where it is large, the body's surroundings.
 
         Raises:
             RuntimeError: this machine has no off-screen OpenGL.

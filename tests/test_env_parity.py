@@ -8,7 +8,9 @@ import pytest
 from envs.ant import Ant
 from envs.half_cheetah import HalfCheetah
 from envs.hopper import Hopper
+from envs.humanoid import Humanoid
 from envs.swimmer import Swimmer
+from envs.walker2d import Walker2d
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 HORIZON, ROWS = 150, 2
@@ -18,6 +20,14 @@ CASES = {
     "Hopper": (Hopper, ["x"], ["joints", "velocities"], {"terminate": True}, {"terminated"}),
     "Swimmer": (Swimmer, ["front"], ["joints", "velocities"], {}, {"truncated"}),
     "Ant": (Ant, ["xy"], ["joints", "velocities", "contacts"], {"terminate": True}, {"truncated", "terminated"}),
+    "Walker2d": (Walker2d, ["x"], ["joints", "velocities"], {"terminate": True}, {"terminated"}),
+    "Humanoid": (
+        Humanoid,
+        ["xy"],
+        ["joints", "velocities", "inertias", "body_velocities", "actuators", "contacts"],
+        {"terminate": True},
+        {"terminated"},
+    ),
 }
 
 
@@ -94,10 +104,9 @@ def test_goes_on_from_gymnasiums_state(name: str) -> None:
     ours.reset(seed=0)
     state = ours.state_dict()
     mujoco.mj_getState(raw.model, raw.data, state["physics"][0], STATE)
-    fields = {"qpos": raw.data.qpos, "qvel": raw.data.qvel, "torso": raw.data.xpos[1], "cfrc_ext": raw.data.cfrc_ext}
-    fields["mass"] = raw.data.subtree_com[1]
+    parts = {"torso": raw.data.xpos[1], "mass": raw.data.subtree_com[1]}  # what is not called as in MuJoCo
     for key in state["now"]:
-        state["now"][key][0] = fields[key]
+        state["now"][key][0] = parts[key] if key in parts else getattr(raw.data, key)
     ours.load_state_dict(state)
     for action, their_action in zip(actions[5:], scaled[5:], strict=True):
         _, reward, terminated, _, info = ours.step(action[None])

@@ -13,13 +13,17 @@ import pytest
 from gymnasium.vector import VectorEnv
 
 from envs.ant import Ant
+from envs.ant_multi_goals import AntMultiGoals
 from envs.goal import SwimmerGoal
+from envs.half_cheetah_hurdles import HalfCheetahHurdles
 from envs.hopper import Hopper
+from envs.humanoid import Humanoid
 from envs.swimmer import Swimmer, SwimmerTask
 from envs.vector import BatchedEnv
 
 ROOT = Path(__file__).parent.parent
-BODIES = [Hopper, SwimmerGoal, Ant]  # ends by falling, by arriving, and contact forces
+# Ends by falling, by arriving, contact forces, goals drawn within episodes, blocks, and a centre of mass.
+BODIES = [Hopper, SwimmerGoal, Ant, AntMultiGoals, HalfCheetahHurdles, Humanoid]
 
 
 def rollout(env: VectorEnv, steps: int, seed: int = 0) -> list[np.ndarray]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from envs.goal import PointGoal
 from envs.point import Point
 from skillrl.evaluation import build_report, evaluate
-from skillrl.evaluation.protocol import Deal
+from skillrl.evaluation.protocol import Deal, _goal
 from skillrl.evaluation.rollouts import Film, rollout, rollouts
 from skillrl.selector import Selector
 from skillrl.skill_policy import ActorPolicy, SkillPolicy
@@ -188,3 +189,12 @@ def test_a_new_evaluation_leaves_nothing_of_the_old_one(tmp_path):
         path.write_bytes(b"old")
     evaluate(make_env=lambda n: Point(num_envs=n, horizon=4), policy=compass(2), run_dir=tmp_path, video=False)
     assert not any(path.exists() for path in old)
+
+
+def test_a_goal_that_moves_within_an_episode_is_not_shown_as_a_place_that_was_reached():
+    env, obs = SimpleNamespace(metadata={"obs_names": {"xy": [0, 1], "goal": [1, 3]}}), np.zeros((2, 5, 3))
+    obs[:, :, 0] = range(5)
+    obs[:, :, 1:] = [[[4.0, 5.0]], [[6.0, 7.0]]]
+    assert _goal(env, SimpleNamespace(obs=obs)).tolist() == [[4.0, 5.0], [6.0, 7.0]]
+    obs[1, 3:, 2] = 8.0
+    assert _goal(env, SimpleNamespace(obs=obs)).shape == (2, 0)

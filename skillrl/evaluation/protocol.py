@@ -187,9 +187,13 @@ def _cell(env: Any) -> float | None:
 
 
 def _goal(env: Any, episodes: Trajectories) -> np.ndarray:
-    """(R, D): the goal that stands in the observation at the start; D = 0 where there is none."""
+    """(R, D): the goal that stands in the observation; D = 0 where there is none, or one that moves within episodes.
+
+    Success is then not about the place where the goal was first.
+    """
     start, stop = env.metadata.get("obs_names", {}).get("goal", (0, 0))
-    return episodes.obs[:, 0, start:stop]
+    goals = episodes.obs[:, :, start:stop]  # (R, T + 1, D)
+    return goals[:, 0, :0] if (goals != goals[:, :1]).any() else goals[:, 0]
 
 
 def _film(env: Any, rows: Sequence[int], most: int, notes: list[str]) -> Film | None:
