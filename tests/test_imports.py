@@ -48,6 +48,10 @@ ALLOWED: dict[str, list[str]] = {
     "learners*": [*FOUNDATION, "agents", "agents.*", "models", "models.*", "learners.base"],
     "controllers*": [*FOUNDATION, "agents", "agents.*", "composition", "composition.*", *CONTRACTS],
     "evaluation*": [*FOUNDATION, *DATA, "skill_library", "evaluation", "evaluation.*"],
+    "comparison*": [
+        *["record", "settings", "config", "atomic", "errors", "skill_library", "evaluation", "evaluation.*"],
+        *["comparison", "comparison.*"],
+    ],
     "training": [*FOUNDATION, *DATA, *CONTRACTS, "evaluation", "evaluation.*", "loggers", "runtime"],
     "checkpoint": [*FOUNDATION, *DATA, "training", "atomic"],
     "downstream": [*ON_TOP, *CONTRACTS, "composition", "composition.*"],

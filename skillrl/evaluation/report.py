@@ -225,7 +225,11 @@ def _data(path: Path, kind: str) -> str:
 
 
 def _image(run: Path, name: str, caption: str) -> str:
-    light = run / "eval" / "figures" / f"{name}.png"
+    return picture(run / "eval" / "figures" / f"{name}.png", caption)
+
+
+def picture(light: Path, caption: str) -> str:
+    """A figure of ``light`` and, if there is one, its dark twin, whole in the page; nothing where it does not exist."""
     if not light.is_file():
         return ""
     dark = light.with_suffix(".dark.png")
