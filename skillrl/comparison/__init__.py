@@ -9,7 +9,7 @@ from skillrl.comparison.groups import Comparison, compare
 from skillrl.comparison.page import html
 from skillrl.comparison.tables import markdown, text, tidy
 from skillrl.errors import BadInput
-from skillrl.evaluation import figures
+from skillrl.evaluation.figures import save
 from skillrl.record import is_run
 
 __all__ = ["Comparison", "compare", "text", "write_comparison"]
@@ -27,7 +27,7 @@ def write_comparison(pattern: str, out: str | Path | None = None) -> tuple[Compa
     folder.mkdir(parents=True, exist_ok=True)
     captions = {}
     for stem, (draw, caption) in all_figures(comparison).items():
-        figures.save(draw, folder / "figures" / f"{stem}.png")
+        save(draw, folder / "figures" / f"{stem}.png")
         captions[stem] = caption
     write(folder / "comparison.csv", tidy(comparison))
     write(folder / "comparison.md", markdown(comparison, pattern, captions))
