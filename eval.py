@@ -1,11 +1,13 @@
-"""Evaluate a run: metrics, figures, videos, report.html.
+"""Evaluate a run: metrics, figures, videos, report.html. Or compare many, by their configs.
 
     python eval.py run=outputs/...
+    python eval.py runs='outputs/sweep/*'
 
 Exit codes: 0 done, 2 bad input, 1 crash.
 """
 
 import os
+import shutil
 import sys
 from typing import Any
 
@@ -17,21 +19,42 @@ from train import CONF, build
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="eval")
 def launch(cfg: DictConfig) -> None:
-    """Evaluate ``run`` as its own saved config says, on the machine that ``runtime`` describes."""
+    """Evaluate ``run``, or compare ``runs``."""
     from skillrl.errors import BadInput
+
+    if cfg.run is not None and cfg.runs is not None:
+        raise BadInput("run and runs are both given: run=<folder> evaluates one, runs='<glob>' compares many")
+    if cfg.runs is not None:
+        compare(str(cfg.runs), cfg.out)
+    elif cfg.out is not None:
+        raise BadInput("out is given without runs: what is evaluated stays in its run's folder")
+    elif cfg.run is not None:
+        evaluate(str(cfg.run), OmegaConf.to_container(cfg.runtime, resolve=True))
+    else:
+        raise BadInput("run is missing: python eval.py run=outputs/..., or runs='outputs/sweep/*' to compare")
+
+
+def evaluate(folder: str, runtime: Any) -> None:
+    """As the run's own saved config says, on the machine that ``runtime`` describes."""
     from skillrl.record import read_config
     from skillrl.resume import set_runtime
     from skillrl.run import Run
 
-    if OmegaConf.is_missing(cfg, "run"):
-        raise BadInput("run is missing: python eval.py run=outputs/...")
-    config = read_config(cfg.run) | {"evaluate": True}
-    runtime: Any = OmegaConf.to_container(cfg.runtime, resolve=True)
+    config = read_config(folder) | {"evaluate": True}
     set_runtime(config, runtime)
-    run = Run(config, cfg.run, build, saved=True)
+    run = Run(config, folder, build, saved=True)
     show(run.evaluate())
     run.report()
     print(f"report: {run.folder / 'report.html'}")
+
+
+def compare(runs: str, out: str | None) -> None:
+    """The finished runs that a glob finds."""
+    from skillrl.comparison import text, write_comparison
+
+    comparison, folder = write_comparison(runs, out)
+    print(text(comparison, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
+    print(f"comparison: {folder / 'comparison.html'}")
 
 
 def show(scores: dict[str, object]) -> None:

@@ -42,6 +42,11 @@ def read_status(folder: str | Path) -> str:
     return str(_read(Path(folder)).get("status"))
 
 
+def read_start(folder: str | Path) -> str:
+    """When it was first started, in ISO format, UTC; empty where that was not noted."""
+    return str(_read(Path(folder)).get("started", ""))
+
+
 def is_run(folder: str | Path) -> bool:
     return (Path(folder) / "run.json").is_file()
 

@@ -120,6 +120,10 @@ def test_bad_input(case: str, broken: dict, tmp_path: Path, monkeypatch: pytest.
         (["run=nowhere"], "nowhere is no run"),
         (["run=."], ". is no run: it has no run.json"),
         (["run=.", "foo=1"], "foo"),
+        (["run=.", "runs=*"], "run and runs are both given"),
+        (["run=.", "out=x"], "out is given without runs"),
+        (["runs=nothing/*"], "runs=nothing/* matches nothing"),
+        (["runs=."], "runs=. matches 1 paths, but none is a run or holds one"),
         (["run=.", "runtime=nope"], "Available options in 'runtime': cpu gpu"),
     ],
 )
@@ -244,9 +248,10 @@ def test_as_people_start_it(tmp_path: Path):
     assert not list(tmp_path.rglob("*.json")) and not list(tmp_path.rglob("*.yaml"))
 
 
-def test_help_imports_no_torch():
+@pytest.mark.parametrize("script", ["train", "eval"])
+def test_help_imports_no_torch(script: str):
     code = (
-        "import sys; sys.argv = ['train.py', '--help']; import train; train.main(); assert 'torch' not in sys.modules"
+        f"import sys; sys.argv = ['x', '--help']; import {script}; {script}.main(); assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

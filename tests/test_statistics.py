@@ -1,10 +1,12 @@
 """Claims from seeds, against numbers worked out by hand."""
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 
-from skillrl.evaluation.statistics import claim, mean_and_se, pooled_se
+from skillrl.evaluation.statistics import claim, estimate, iqm, mean_and_se, pooled_se, profile
 
 
 def test_mean_and_its_standard_error():
@@ -54,3 +56,40 @@ def test_bad_input_is_named():
         pooled_se([1.0], [1.0, 2.0])
     with pytest.raises(ValueError, match="effect is -1"):
         claim([0.0] * 5, [0.0] * 5, effect=-1)
+
+
+def test_the_interquartile_mean_drops_a_quarter_at_each_end():
+    assert iqm(np.array([9.0, 1.0, 2.0, 3.0, -50.0])) == 2.0  # 1, 2 and 3 remain
+    assert iqm(np.arange(8.0)) == 3.5
+    assert iqm(np.array([1.0, 2.0, 6.0])) == 3.0  # too few to drop any
+    assert iqm(np.array([[0.0, 1.0], [4.0, 3.0], [2.0, 2.0], [8.0, 9.0]])).tolist() == [3.0, 2.5]
+
+
+def test_the_interval_is_that_of_all_resamples():
+    """Of five seeds all 3125 resamples can be written down."""
+    points = np.array([0.1, 0.4, 0.5, 0.9, 0.3])
+    every = [iqm(np.array(resample)) for resample in itertools.product(points, repeat=5)]
+    found = estimate(points)
+    assert found is not None and found.iqm == pytest.approx(0.4)
+    assert [found.low, found.high] == pytest.approx(np.quantile(every, [0.025, 0.975]), abs=0.02)
+    assert (found.low, found.high) == pytest.approx((1 / 6, 23 / 30), abs=1e-9)
+
+
+def test_the_interval_of_a_curve_is_that_of_each_of_its_points():
+    curves = np.random.default_rng(0).normal(size=(6, 3))
+    together = estimate(curves)
+    assert together is not None
+    for i in range(3):
+        alone = estimate(curves[:, i])
+        assert alone is not None
+        assert [alone.iqm, alone.low, alone.high] == pytest.approx([together.iqm[i], together.low[i], together.high[i]])
+
+
+def test_no_interval_under_five_seeds_nor_where_one_is_no_number():
+    assert estimate(np.arange(4.0)) is None
+    assert estimate(np.array([0.0, 1.0, 2.0, 3.0, math.nan])) is None
+    assert estimate(np.arange(5.0)) is not None
+
+
+def test_a_profile_is_the_fraction_above():
+    assert profile([0.2, 0.5, 0.5, 1.0], np.array([0.0, 0.2, 0.5, 1.0])).tolist() == [1.0, 0.75, 0.25, 0.0]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seeds import Row, write_seed
-from settings import differences, fingerprint, settings, settings_of, shorten
+from settings import settings_of, shorten
 from studies import DATA, STUDIES
 
 from skillrl import skill_library
@@ -21,6 +21,7 @@ from skillrl.config import Config
 from skillrl.errors import BadInput, exit_code
 from skillrl.evaluation.curves import read_curves
 from skillrl.record import read_config, read_status
+from skillrl.settings import differences, fingerprint, settings
 
 
 def collect(folder: Path, data: Path, overrides: Sequence[str] = ()) -> Path:

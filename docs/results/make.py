@@ -14,6 +14,7 @@ from curves import draw
 from seeds import Seed, complete, read_study
 from studies import DATA, RESULTS, STUDIES, Study, find_study
 
+from skillrl.comparison.markdown import picture, table
 from skillrl.errors import BadInput, exit_code
 from skillrl.evaluation.protocol import EPISODES
 from skillrl.evaluation.statistics import ERRORS, Claim, claim, mean_and_se
@@ -150,12 +151,6 @@ def gaps(study: Study, found: Found) -> str:
     return table(head, rows)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, numbers to the right."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 # ---- the rest
 
 
@@ -172,12 +167,6 @@ def counted(study: Study, found: Found) -> str:
         f"steps count too. Env steps in all: {told}. The arms without pretraining were not run beyond the common "
         "budget, so the figure does not tell where they would be by then."
     )
-
-
-def picture(stem: str, alt: str) -> str:
-    """For light and for dark pages."""
-    dark = f'<source media="(prefers-color-scheme: dark)" srcset="{stem}.dark.png">'
-    return f'<picture>\n  {dark}\n  <img src="{stem}.png" alt="{alt}">\n</picture>'
 
 
 def main(arguments: Sequence[str]) -> int:

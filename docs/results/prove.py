@@ -23,12 +23,13 @@ from pathlib import Path
 
 from collect import collect, split
 from seeds import read_seed
-from settings import applied, differences, fingerprint, settings, settings_of, shorten
+from settings import applied, settings_of, shorten
 from studies import DATA, ROOT, STUDIES, Study, find_study
 
 from skillrl.errors import BadInput, Stopped, exit_code
 from skillrl.evaluation.curves import read_curves
 from skillrl.record import is_run, locked, read_config, read_status
+from skillrl.settings import differences, fingerprint, settings
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 ONE_PROCESS = ("runtime.workers=0",)  # runs beside each other share the cores better than workers do

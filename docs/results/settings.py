@@ -1,8 +1,6 @@
-"""The settings of a run: what its results depend on, as opposed to where and how it was computed."""
+"""The settings that the runs of an experiment have: those of ``skillrl.settings``, composed anew."""
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -11,10 +9,9 @@ from omegaconf import OmegaConf
 from studies import ROOT
 
 from skillrl.config import Config, complete
+from skillrl.settings import settings
 
-NOT_SETTINGS = ("seed", "skills", "evaluate", "checkpoint_every", "snapshots", "runtime", "logger")
 BUDGETS = ("pretrain.env_steps", "downstream.env_steps")
-MISSING = "not set"
 
 
 @cache
@@ -36,35 +33,7 @@ def settings_of(experiment: str, overrides: Sequence[str] = ()) -> dict[str, Any
     return settings(compose(experiment, applied(experiment, overrides)))
 
 
-def settings(config: Config) -> dict[str, Any]:
-    """What of a run's config its results depend on, by dotted key."""
-    return dict(_leaves({key: value for key, value in complete(config).items() if key not in NOT_SETTINGS}))
-
-
-def _leaves(node: Any, where: str = "") -> Iterator[tuple[str, Any]]:
-    if not isinstance(node, dict):
-        yield where, node
-        return
-    for key, value in node.items():
-        if key != "workers":  # the processes that step an env change nothing in it
-            yield from _leaves(value, f"{where}.{key}" if where else str(key))
-
-
-def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """One phrase for each key that is not as wanted."""
-    return [
-        f"{key} is {found.get(key, MISSING)}, not {wanted.get(key, MISSING)}"
-        for key in sorted(found.keys() | wanted.keys())
-        if found.get(key, MISSING) != wanted.get(key, MISSING)
-    ]
-
-
 def shorten(phrases: Sequence[str], most: int = 3) -> str:
     """The first few, and how many more there are."""
     more = f" and {len(phrases) - most} more" if len(phrases) > most else ""
     return "; ".join(phrases[:most]) + more
-
-
-def fingerprint(found: dict[str, Any]) -> str:
-    """Eight hex digits that stand for the settings."""
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:8]

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,20 +39,33 @@ def read_curves(path: Path) -> list[dict[str, str]]:
 
 def curves_of(rows: Sequence[dict[str, str]], phase: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """column → (env_steps, values) of a phase: at most six columns that move, those that say most first."""
+    found = {
+        name: (steps, values)
+        for name, (steps, values) in all_curves(rows, phase).items()
+        if len(values) > 1 and np.isfinite(values).all() and np.ptp(values) > 0
+    }
+    return {name: found[name] for name in first(found)}
+
+
+def all_curves(rows: Sequence[dict[str, str]], phase: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """column → (env_steps, values) of a phase, in the file's order: every metric but times, where it has a value."""
     mine = [row for row in rows if row.get("phase", "pretrain") == phase]
     found = {}
     for name in mine[0] if mine else ():
-        if "/" not in name or name.startswith("time/"):
-            continue
-        points = [(float(row["env_steps"]), float(row[name])) for row in mine if row.get(name)]
-        steps, values = np.array(points).reshape(-1, 2).T
-        if len(values) > 1 and np.isfinite(values).all() and np.ptp(values) > 0:
+        if "/" in name and not name.startswith("time/"):
+            points = [(float(row["env_steps"]), float(row[name])) for row in mine if row.get(name)]
+            steps, values = np.array(points).reshape(-1, 2).T
             found[name] = (steps, values)
+    return found
+
+
+def first(names: Iterable[str]) -> list[str]:
+    """At most six, those that say most first."""
 
     def rank(name: str) -> int:
         return next((i for i, word in enumerate(FIRST) if word in name), len(FIRST))
 
-    return {name: found[name] for name in sorted(found, key=rank)[:MOST]}
+    return sorted(names, key=rank)[:MOST]
 
 
 def baselines(name: str, scores: Mapping[str, Any]) -> list[tuple[str, float]]:

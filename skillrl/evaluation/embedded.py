@@ -13,8 +13,12 @@ CSS_PIXELS = 100 / DPI  # an inch of a figure is 100 pixels of the page
 
 
 def image(run: Path, name: str, caption: str, alt: str) -> str:
-    """A figure of the run for both themes; '' if there is none. alt: what it shows, for those who do not see it."""
-    light = run / "eval" / "figures" / f"{name}.png"
+    """A figure of the run; see ``picture``."""
+    return picture(run / "eval" / "figures" / f"{name}.png", caption, alt)
+
+
+def picture(light: Path, caption: str, alt: str) -> str:
+    """A figure for both themes; '' if there is none. alt: what it shows, for those who do not see it."""
     if not light.is_file():
         return ""
     dark = light.with_suffix(".dark.png")
@@ -23,8 +27,8 @@ def image(run: Path, name: str, caption: str, alt: str) -> str:
         source = f'<source media="(prefers-color-scheme: dark)" srcset="{_data(dark, "image/png")}">'
     width, height = struct.unpack(">II", light.read_bytes()[16:24])  # of the PNG's header: the page does not jump
     size = f'width="{round(width * CSS_PIXELS)}" height="{round(height * CSS_PIXELS)}"'
-    picture = f'<img src="{_data(light, "image/png")}" {size} alt="{escape(alt)}">'
-    return figure(f"<picture>{source}{picture}</picture>", caption)
+    shown = f'<img src="{_data(light, "image/png")}" {size} alt="{escape(alt)}">'
+    return figure(f"<picture>{source}{shown}</picture>", caption)
 
 
 def videos(run: Path, name: str, caption: str) -> str:
