@@ -1,6 +1,7 @@
 """Evaluate a run: metrics, figures, videos, report.html.
 
     python eval.py run=outputs/...
+    python eval.py run=outputs/... export=replay.npz    # write its replay as a dataset instead
 
 Exit codes: 0 done, 2 bad input, 1 crash.
 """
@@ -29,6 +30,9 @@ def launch(cfg: DictConfig) -> None:
     runtime: Any = OmegaConf.to_container(cfg.runtime, resolve=True)
     set_runtime(config, runtime)
     run = Run(config, cfg.run, build, saved=True)
+    if cfg.export is not None:
+        print(f"dataset: {run.export(cfg.export)}")
+        return
     show(run.evaluate())
     run.report()
     print(f"report: {run.folder / 'report.html'}")

@@ -19,14 +19,21 @@ def read_curves(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def axis_of(rows: Sequence[dict[str, str]], phase: str) -> str:
+    """The column that a phase is drawn against: grad_steps where it learned from data, and has no env steps."""
+    some = any(float(row["env_steps"]) for row in rows if row.get("phase", "pretrain") == phase)
+    return "env_steps" if some else "grad_steps"
+
+
 def curves_of(rows: Sequence[dict[str, str]], phase: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """column → (env_steps, values) of a phase: at most six columns that move, those that say most first."""
+    """column → (steps, values) of a phase: at most six columns that move, those that say most first."""
+    axis = axis_of(rows, phase)
     mine = [row for row in rows if row.get("phase", "pretrain") == phase]
     found = {}
     for name in mine[0] if mine else ():
         if "/" not in name or name.startswith("time/"):
             continue
-        points = [(float(row["env_steps"]), float(row[name])) for row in mine if row.get(name)]
+        points = [(float(row[axis]), float(row[name])) for row in mine if row.get(name)]
         steps, values = np.array(points).reshape(-1, 2).T
         if len(values) > 1 and np.isfinite(values).all() and np.ptp(values) > 0:
             found[name] = (steps, values)

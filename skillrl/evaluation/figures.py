@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skillrl.evaluation.curves import curves_of, read_curves, smooth
+from skillrl.evaluation.curves import axis_of, curves_of, read_curves, smooth
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +31,7 @@ INK = {
 }
 GOOD, BAD = "#2ea043", "#e5534b"
 DPI = 170
+STEPS = {"env_steps": "env steps", "grad_steps": "updates"}
 
 
 def skill_colours(n: int) -> list[str]:
@@ -53,7 +54,7 @@ def draw_all(run_dir: Path) -> None:
     for phase in ("pretrain", "control"):
         found = curves_of(rows, phase)
         if found:
-            wanted[f"{phase}_curves"] = partial(curves, found)
+            wanted[f"{phase}_curves"] = partial(curves, found, STEPS[axis_of(rows, phase)])
     for name, draw in wanted.items():
         save(draw, run_dir / "eval" / "figures" / f"{name}.png")
 
@@ -138,8 +139,8 @@ def confusion(shares: np.ndarray, ink: dict[str, Any]) -> "Figure":
     return figure
 
 
-def curves(found: dict[str, tuple[np.ndarray, np.ndarray]], ink: dict[str, Any]) -> "Figure":
-    """One small panel for each column of metrics.csv, over env steps."""
+def curves(found: dict[str, tuple[np.ndarray, np.ndarray]], steps_are: str, ink: dict[str, Any]) -> "Figure":
+    """One small panel for each column of metrics.csv, over what ``steps_are``: env steps, updates."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     columns = min(3, len(found))
@@ -155,7 +156,7 @@ def curves(found: dict[str, tuple[np.ndarray, np.ndarray]], ink: dict[str, Any])
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.grid(axis="x", visible=False)
-    figure.supxlabel("env steps", fontsize=9, color=ink["faint"])
+    figure.supxlabel(steps_are, fontsize=9, color=ink["faint"])
     return figure
 
 

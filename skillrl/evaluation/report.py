@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from skillrl.evaluation.curves import read_curves
-from skillrl.evaluation.figures import DPI
+from skillrl.evaluation.curves import axis_of, read_curves
+from skillrl.evaluation.figures import DPI, STEPS
 from skillrl.evaluation.report_page import card, figure, folded, page, section, table
 
 CSS_PIXELS = 100 / DPI  # an inch of a figure is 100 pixels of the page
@@ -152,7 +152,8 @@ def _use(run: Path, scores: dict[str, Any], config: dict[str, Any]) -> tuple[str
 
 def _learning(run: Path) -> tuple[str, str] | None:
     curves = _image(run, "pretrain_curves", "Faint: as logged. Strong: a running mean.")
-    return ("What was logged during pretraining, over env steps.", curves) if curves else None
+    over = STEPS[axis_of(read_curves(run / "metrics.csv"), "pretrain")]
+    return (f"What was logged during pretraining, over {over}.", curves) if curves else None
 
 
 def _record(scores: dict[str, Any], config: dict[str, Any], record: dict[str, Any]) -> tuple[str, str]:
@@ -188,10 +189,10 @@ def _subtitle(run: Path, config: dict[str, Any], record: dict[str, Any]) -> str:
     rows = read_curves(run / "metrics.csv")
     facts = [f"seed {config['seed']}"] if "seed" in config else []
     for phase, verb in (("pretrain", "of pretraining"), ("control", "of control")):
-        steps = [float(row["env_steps"]) for row in rows if row.get("phase") == phase]
-        facts += [f"{max(steps):,.0f} env steps {verb}"] if steps else []
-    if config.get("skills"):
-        facts.append(f"skills from {config['skills']}")
+        axis = axis_of(rows, phase)
+        steps = [float(row[axis]) for row in rows if row.get("phase") == phase]
+        facts += [f"{max(steps):,.0f} {STEPS[axis]} {verb}"] if steps else []
+    facts += [f"{key} from {config[key]}" for key in ("skills", "data") if config.get(key)]
     return " · ".join([*facts, *([str(record["started"])[:10]] if record.get("started") else [])])
 
 
