@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from skillrl.evaluation import figures
-from skillrl.evaluation.curves import curves_of, read_curves, smooth
+from skillrl.evaluation.curves import axis_of, curves_of, read_curves, smooth
 from skillrl.evaluation.figures import INK, runs, skill_colours
 from skillrl.evaluation.rollouts import Film, Trajectories
 from skillrl.evaluation.video import columns_of, control_video, skill_video
@@ -87,6 +87,14 @@ def test_curves_are_read_by_phase_without_times_constants_and_gaps(tmp_path):
     assert [values.tolist() for values in found["reward/x"]] == [[0, 1, 2], [0, 1, 4]]
     assert list(curves_of(rows, "control")) == ["episode/success"]
     assert curves_of([], "pretrain") == {} and read_curves(tmp_path / "none.csv") == []
+
+
+def test_what_was_learnt_from_data_is_drawn_over_updates(tmp_path):
+    lines = ["env_steps,grad_steps,phase,reward/x", *[f"0,{10 * i},pretrain,{i}" for i in range(3)]]
+    (tmp_path / "metrics.csv").write_text("\n".join([*lines, "5,1,control,1"]))
+    rows = read_curves(tmp_path / "metrics.csv")
+    assert curves_of(rows, "pretrain")["reward/x"][0].tolist() == [0, 10, 20]
+    assert [figures.STEPS[axis_of(rows, phase)] for phase in ("pretrain", "control")] == ["updates", "env steps"]
 
 
 def test_smoothing_and_stretches():
