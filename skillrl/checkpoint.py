@@ -117,8 +117,9 @@ class Checkpoints:
         return replay
 
     def restore_extra(self) -> None:
-        """Only ``extra``, of a phase that is done."""
-        self._restore_extra(torch.load(self.found()[-1], map_location="cpu", weights_only=True))
+        """Only ``extra``, and nothing where there is no checkpoint yet."""
+        if (found := self._load(torch.device("cpu"))) is not None:
+            self._restore_extra(found[0])
 
     def _restore_extra(self, content: dict[str, Any]) -> None:
         for name, value in self.extra.items():

@@ -88,6 +88,13 @@ class Phase:
                 checkpoints.save(state)
         self.save(learner, state)
 
+    def check_data(self, learner: Learner) -> None:
+        """The dataset is for this learner, and what the phase began with. Errors: ValueError."""
+        if self.dataset is not None and not self.done():
+            dataset = offline.load(self.dataset, learner)
+            self.checkpoints(data=offline.SameData(self.dataset, dataset.digest())).restore_extra()
+            offline.rehearse(dataset, learner)
+
     def _data(self, learner: Learner, num_envs: int, device: torch.device, checkpoints: Checkpoints) -> Replay:
         """Empty, or all of the dataset; a checkpoint then holds only what that data was."""
         if self.dataset is None:

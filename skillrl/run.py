@@ -13,7 +13,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from skillrl import offline, skill_library
+from skillrl import skill_library
 from skillrl.atomic import write_tensors
 from skillrl.config import Config, check_config, complete, distrust
 from skillrl.data.dataset import Dataset
@@ -120,9 +120,8 @@ class Run:
                     learner = self.phases[0].learner(spec)
                     learner.needs()
                     skills = learner.behaviour()
-                if self.config["data"] is not None and not self.phases[0].done():
-                    with bad_input("data"):
-                        offline.rehearse(offline.load(self.config["data"], learner), learner)
+                with bad_input("data"):
+                    self.phases[0].check_data(learner)
         if self.config["downstream"] is not None:
             with self._look_at("task", self.task) as (spec, num_envs):
                 with bad_input("downstream"):

@@ -55,7 +55,7 @@ ALLOWED: dict[str, list[str]] = {
     "downstream": [*ON_TOP, *CONTRACTS, "composition", "composition.*"],
     "config": ["skill_library", "errors", "runtime"],
     "phase": [*LOOP, "errors", "signals", "offline"],
-    "run": [*ON_TOP, "phase", "config", "downstream", "offline", *RECORDS],
+    "run": [*ON_TOP, "phase", "config", "downstream", *RECORDS],
 }
 # package → the only files that may import it, at whatever depth of the file
 ONLY_IN = {

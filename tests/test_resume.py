@@ -117,9 +117,8 @@ def test_an_extended_run_has_new_snapshots_and_a_new_report(tmp_path: Path):
     assert main(f"resume={tmp_path / 'run'}", "pretrain.env_steps=400") == 0
     assert found() == ["104", "240", "320"] and "400 env steps" in (tmp_path / "run" / "report.html").read_text()
     assert [row["env_steps"] for row in rows(tmp_path / "run")] == ["80", "160", "240", "320", "400"]
-    assert main(f"skills={tmp_path / 'run' / 'skills' / '320'}", f"hydra.run.dir={tmp_path / 'eval'}") == 0
-    scores = [(tmp_path / name / "eval" / "metrics.json").read_text() for name in ("run", "eval")]
-    assert "discriminability" in scores[1] and scores[0] != scores[1]
+    use = [f"skills={tmp_path / 'run' / 'skills' / '320'}", "evaluate=false", f"hydra.run.dir={tmp_path / 'use'}"]
+    assert main(*use) == 0
 
 
 def test_a_budget_that_a_run_does_not_have_cannot_grow(tmp_path: Path, capsys: pytest.CaptureFixture):
