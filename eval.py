@@ -2,6 +2,7 @@
 
     python eval.py run=outputs/...
     python eval.py runs='outputs/sweep/*'
+    python eval.py run=outputs/... export=replay.npz    # write its replay as a dataset instead
 
 Exit codes: 0 done, 2 bad input, 1 crash.
 """
@@ -22,6 +23,8 @@ def launch(cfg: DictConfig) -> None:
     """Evaluate ``run``, or compare ``runs``."""
     from skillrl.errors import BadInput
 
+    if cfg.export is not None and cfg.run is None:
+        raise BadInput("export is given without run: it writes the replay of one run")
     if cfg.run is not None and cfg.runs is not None:
         raise BadInput("run and runs are both given: run=<folder> evaluates one, runs='<glob>' compares many")
     if cfg.runs is not None:
@@ -29,13 +32,13 @@ def launch(cfg: DictConfig) -> None:
     elif cfg.out is not None:
         raise BadInput("out is given without runs: what is evaluated stays in its run's folder")
     elif cfg.run is not None:
-        evaluate(str(cfg.run), OmegaConf.to_container(cfg.runtime, resolve=True))
+        evaluate(str(cfg.run), OmegaConf.to_container(cfg.runtime, resolve=True), cfg.export)
     else:
         raise BadInput("run is missing: python eval.py run=outputs/..., or runs='outputs/sweep/*' to compare")
 
 
-def evaluate(folder: str, runtime: Any) -> None:
-    """As the run's own saved config says, on the machine that ``runtime`` describes."""
+def evaluate(folder: str, runtime: Any, export: str | None) -> None:
+    """As the run's own saved config says, on the machine that ``runtime`` describes; or only export its replay."""
     from skillrl.record import read_config
     from skillrl.resume import set_runtime
     from skillrl.run import Run
@@ -43,6 +46,9 @@ def evaluate(folder: str, runtime: Any) -> None:
     config = read_config(folder) | {"evaluate": True}
     set_runtime(config, runtime)
     run = Run(config, folder, build, saved=True)
+    if export is not None:
+        print(f"dataset: {run.export(export)}")
+        return
     show(run.evaluate())
     run.report()
     print(f"report: {run.folder / 'report.html'}")

@@ -10,12 +10,13 @@ _EXPORTS = {
     "Schedule": "skillrl.training",
     "train": "skillrl.training",
     "Replay": "skillrl.data.replay",
+    "Dataset": "skillrl.data.dataset",
     "load": "skillrl.skill_library",
     "save": "skillrl.skill_library",
     "SkillEnv": "skillrl.composition.skill_env",
     "SkillVectorEnv": "skillrl.composition.skill_env",
 }
-__all__ = ["Replay", "Schedule", "SkillEnv", "SkillVectorEnv", "Spec", "load", "save", "train"]
+__all__ = ["Dataset", "Replay", "Schedule", "SkillEnv", "SkillVectorEnv", "Spec", "load", "save", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from skillrl.atomic import write
+from skillrl.data.replay import Replay
 from skillrl.training import State
 
 KEEP = 2
@@ -45,11 +46,11 @@ class Checkpoints:
 
     def save(self, state: State) -> Path:
         """Write the state between two rounds. Errors: OSError of the disk, with the old checkpoints intact."""
-        steps = state.env_steps if state.collector else state.grad_steps
-        path = self.folder / f"{steps:012d}.pt"
+        path = self.folder / f"{state.steps:012d}.pt"
         listed = {name for name, _ in self.segments}  # by the checkpoint before this one
         if path.name in listed:
             return path  # saved already: nothing happens between two rounds
+        self.folder.mkdir(parents=True, exist_ok=True)
         if state.collector is not None:
             self._save_segment(path.name, state)
         content = {
@@ -89,6 +90,7 @@ class Checkpoints:
         if found is None:
             return False
         content, segments = found
+        self._restore_extra(content)
         self.segments, self.books = [(name, at.cpu()) for name, at in content["segments"]], content["data"]
         for segment in segments:
             state.data.load_segment(segment)
@@ -99,12 +101,25 @@ class Checkpoints:
         state.env_steps, state.grad_steps = content["counters"]["env_steps"], content["counters"]["grad_steps"]
         state.metrics = content["metrics"]
         restore_global_generators(_arrays_in(content["generators"]))
-        self._restore_extra(content)
         return True
 
+    def replay(self) -> Replay:
+        """What the newest checkpoint knows of the replay, on the CPU. Errors: ValueError if there is none."""
+        found = self._load(torch.device("cpu"))
+        if found is None:
+            raise ValueError(f"there is no checkpoint in {self.folder}")
+        content, segments = found
+        num_envs, slots = content["data"]["shape"].tolist()
+        replay = Replay(num_envs * slots, num_envs)
+        for segment in segments:
+            replay.load_segment(segment)
+        replay.load_state_dict(content["data"])
+        return replay
+
     def restore_extra(self) -> None:
-        """Only ``extra``, of a phase that is done."""
-        self._restore_extra(torch.load(self.found()[-1], map_location="cpu", weights_only=True))
+        """Only ``extra``, and nothing where there is no checkpoint yet."""
+        if (found := self._load(torch.device("cpu"))) is not None:
+            self._restore_extra(found[0])
 
     def _restore_extra(self, content: dict[str, Any]) -> None:
         for name, value in self.extra.items():

@@ -24,9 +24,10 @@ class Settings:
     """The top level of a run's config. Groups that can be left out are None.
 
     skills: a run's folder or a skills folder to use; None: this run learns its own.
+    data: a dataset to pretrain from; None: the pretraining collects its own.
     evaluate: whether the run ends with an evaluation.
-    checkpoint_every: env steps.
-    snapshots: env steps of the pretraining after which the skills are saved as well.
+    checkpoint_every: env steps; updates of a pretraining from data.
+    snapshots: env steps (or updates) of the pretraining after which the skills are saved as well.
     """
 
     seed: int
@@ -42,11 +43,12 @@ class Settings:
     task: Mapping | None = None
     downstream: Mapping | None = None
     controller: Mapping | None = None
+    data: str | None = None
 
 
 @dataclass(frozen=True)
 class Pretrain:
-    """The budget of the pretraining: a Schedule's, and the capacity of the replay."""
+    """The budget of the pretraining: a Schedule's, and the capacity of the replay; with data, ``grad_steps`` alone."""
 
     env_steps: int
     warmup: int
@@ -54,11 +56,13 @@ class Pretrain:
     updates: int
     overlap: bool
     capacity: int
+    grad_steps: int | None = None
 
 
 def complete(config: Config) -> Config:
-    """With every key of Settings that may be left out."""
-    return {"task": None, "downstream": None, "controller": None, "snapshots": []} | config
+    """With every key of Settings and Pretrain that may be left out."""
+    whole: Config = {"task": None, "downstream": None, "controller": None, "snapshots": [], "data": None} | config
+    return whole | {"pretrain": {"grad_steps": None} | whole["pretrain"]} if "pretrain" in whole else whole
 
 
 def check_config(config: Config) -> None:
@@ -72,6 +76,17 @@ def check_config(config: Config) -> None:
     check_nodes(config, config["runtime"]["trusted"])
     if config["checkpoint_every"] < 1:
         raise BadInput(f"checkpoint_every is {config['checkpoint_every']}: it must be at least 1 env step")
+    check_data(config["data"], config["skills"], config["pretrain"]["grad_steps"])
+
+
+def check_data(data: str | None, skills: str | None, updates: int | None) -> None:
+    """A pretraining has one source and one budget. Errors: BadInput."""
+    if data is None and updates is not None:
+        raise BadInput(f"pretrain.grad_steps is {updates}, but there is no data: the budget is pretrain.env_steps")
+    if data is not None and skills is not None:
+        raise BadInput("data and skills are both given: skills are loaded, or learnt from data")
+    if data is not None and (updates is None or updates < 1):
+        raise BadInput(f"pretrain.grad_steps is {updates}: with data it is the budget, at least 1 update")
 
 
 def check_nodes(config: Any, trusted: Iterable[str] = ()) -> None:

@@ -216,7 +216,7 @@ def _cannot_write(path: Path, error: OSError) -> OSError:
 
 
 class TensorBoardOutput:
-    """Event files under ``tensorboard/<phase>``, against env steps."""
+    """Event files under ``tensorboard/<phase>``, against env steps; against updates where there is no env."""
 
     def __init__(self, directory: Path):
         from torch.utils.tensorboard import SummaryWriter  # type: ignore[attr-defined]
@@ -230,7 +230,7 @@ class TensorBoardOutput:
             self._writers[phase] = self._open(phase)
         for name, value in row.items():
             if not isinstance(value, str) and name != "env_steps":
-                self._writers[phase].add_scalar(name, value, row["env_steps"])
+                self._writers[phase].add_scalar(name, value, row[axis_of(row)])
         self._writers[phase].flush()
 
     def close(self) -> None:
@@ -275,11 +275,16 @@ class WandbOutput:
 
     def write(self, row: Row) -> None:
         phase = row["phase"]
-        self._run.define_metric(f"{phase}/*", step_metric=f"{phase}/env_steps")
+        self._run.define_metric(f"{phase}/*", step_metric=f"{phase}/{axis_of(row)}")
         self._run.log({f"{phase}/{name}": value for name, value in row.items() if name != "phase"})
 
     def close(self) -> None:
         self._run.finish()
+
+
+def axis_of(row: Row) -> str:
+    """What a row is drawn against: no row has env steps where there is no env."""
+    return "env_steps" if row["env_steps"] else "grad_steps"
 
 
 def _start(make: Callable[[Path], Output], directory: Path) -> Output | None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
+from skillrl import offline
 from skillrl.checkpoint import Checkpoints
 from skillrl.data.replay import Replay
-from skillrl.errors import BadInput, Stopped
+from skillrl.errors import BadInput, Stopped, bad_input
 from skillrl.learners.base import Learner
 from skillrl.loggers import Logger
 from skillrl.runtime import place, seed_everything
@@ -31,6 +32,7 @@ class Phase:
         env: → a vector env, closed again here.
         seed, init_seed: of everything while training; of what is drawn before, the first weights.
         save: writes ``result``, last.
+        dataset: a file to learn from; the env then only says what is observed and done, and the budget is in updates.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Phase:
     result: Path
     save: Callable[[Learner, State], None]
     hooks: tuple[Hook, ...] = ()
+    dataset: str | None = None
 
     def checkpoints(self, **extra: Any) -> Checkpoints:
         return Checkpoints(self.folder, extra=extra)
@@ -56,6 +59,8 @@ class Phase:
 
     def check(self, budget: str, num_envs: int) -> None:
         """What is asked for can be collected and kept. budget: the config's name for it."""
+        if self.dataset is not None:
+            return
         if self.schedule.collect % num_envs:
             raise BadInput(
                 f"{budget}.collect is {self.schedule.collect}: it must be a multiple of num_envs, {num_envs}"
@@ -70,22 +75,39 @@ class Phase:
         with closing(self.env()) as env:
             seed_everything(self.init_seed)
             learner = place(self.learner(Spec.from_env(env)), device, self.seed)
-            data = Replay(self.capacity, env.num_envs, gamma=learner.gamma, device=device, seed=self.seed)
-            state = begin(env=env, learner=learner, data=data, schedule=self.schedule, seed=self.seed)
-            if checkpoints.restore(state) and not env.metadata.get("exact_resume", True):
+            stage = env if self.dataset is None else None
+            data = self._data(learner, env.num_envs, device, checkpoints)
+            state = begin(env=stage, learner=learner, data=data, schedule=self.schedule, seed=self.seed)
+            if checkpoints.restore(state) and stage and not stage.metadata.get("exact_resume", True):
                 log.warning("the physics of this env cannot be saved: the resumed run begins fresh episodes")
-            logger.start(self.name, self.schedule.total, state.env_steps)
+            logger.start(self.name, self.schedule.total, state.steps)
             saving = Saving(checkpoints, checkpoint_every, signals)
             hooks: list[Hook] = [partial(log_round, logger), saving, *self.hooks]
             with signals.deferred():
-                train(env=env, learner=learner, data=data, schedule=self.schedule, hooks=hooks, state=state)
+                train(env=stage, learner=learner, data=data, schedule=self.schedule, hooks=hooks, state=state)
                 checkpoints.save(state)
         self.save(learner, state)
+
+    def check_data(self, learner: Learner) -> None:
+        """The dataset is for this learner, and what the phase began with. Errors: ValueError."""
+        if self.dataset is not None and not self.done():
+            dataset = offline.load(self.dataset, learner)
+            self.checkpoints(data=offline.SameData(self.dataset, dataset.digest())).restore_extra()
+            offline.rehearse(dataset, learner)
+
+    def _data(self, learner: Learner, num_envs: int, device: torch.device, checkpoints: Checkpoints) -> Replay:
+        """Empty, or all of the dataset; a checkpoint then holds only what that data was."""
+        if self.dataset is None:
+            return Replay(self.capacity, num_envs, gamma=learner.gamma, device=device, seed=self.seed)
+        with bad_input("data"):
+            dataset = offline.load(self.dataset, learner)
+        checkpoints.extra["data"] = offline.SameData(self.dataset, dataset.digest())
+        return dataset.replay(gamma=learner.gamma, device=device, seed=self.seed)
 
 
 @dataclass
 class Saving:
-    """A hook: a checkpoint every ``every`` env steps, and one before a signal ends the run."""
+    """A hook: a checkpoint every ``every`` steps, and one before a signal ends the run."""
 
     checkpoints: Checkpoints
     every: int
@@ -99,8 +121,8 @@ class Saving:
 
 
 def passed(state: State, every: int) -> bool:
-    """Whether the newest round reached a multiple of ``every`` env steps."""
-    return state.env_steps // every > (state.env_steps - state.schedule.collect) // every
+    """Whether the newest round reached a multiple of ``every`` steps."""
+    return state.steps // every > state.steps_before // every
 
 
 def log_round(logger: Logger, state: State) -> None:
@@ -108,6 +130,6 @@ def log_round(logger: Logger, state: State) -> None:
     logger.add(state.metrics)
     for episode in state.episodes:
         logger.add(episode)
-    logger.progress(state.env_steps)
-    if logger.due(state.env_steps) or state.finished():
-        logger.write(**state.counters())
+    logger.progress(state.steps)
+    if logger.due(state.steps) or state.finished():
+        logger.write(**state.counters(), steps=state.steps)

@@ -8,8 +8,6 @@ import yaml
 from skillrl.config import Config
 from skillrl.errors import BadInput
 
-BUDGETS = ("pretrain.env_steps", "downstream.env_steps")
-
 
 def change(config: Config, override: str, conf: Path) -> bool:
     """Apply one ``key=value`` in place. conf: where option files are. Returns whether it is a larger budget.
@@ -27,11 +25,18 @@ def change(config: Config, override: str, conf: Path) -> bool:
         _set(config, key, yaml.safe_load(file.read_text()))
     elif group in ("runtime", "logger") and rest in config[group]:
         _set(config, group, config[group] | {rest: value})
-    elif key in BUDGETS and config[group] is not None:
+    elif key in budgets(config):
         return _grow(config[group], rest, value, key)
     else:
-        raise BadInput(f"{override}: with resume, only runtime, logger, {' and '.join(BUDGETS)} can be given anew")
+        known = ", ".join(("runtime", "logger", *budgets(config)))
+        raise BadInput(f"{override}: with resume, only {known} can be given anew")
     return False
+
+
+def budgets(config: Config) -> tuple[str, ...]:
+    """The keys of the budgets that a run has."""
+    pretraining = () if config["skills"] else ("pretrain.grad_steps" if config["data"] else "pretrain.env_steps",)
+    return pretraining + (("downstream.env_steps",) if config["downstream"] is not None else ())
 
 
 def set_runtime(config: Config, runtime: Config) -> None:

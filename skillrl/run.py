@@ -16,6 +16,7 @@ import torch
 from skillrl import skill_library
 from skillrl.atomic import write_tensors
 from skillrl.config import Config, check_config, complete, distrust
+from skillrl.data.dataset import Dataset
 from skillrl.errors import BadInput, Stopped, bad_input
 from skillrl.evaluation import evaluate
 from skillrl.evaluation.report import build_report
@@ -47,8 +48,9 @@ class Run:
         check_config(self.config)
         if saved:
             distrust(self.config)
-        if self.config["skills"] is not None:
-            self.config["skills"] = str(Path(self.config["skills"]).resolve())  # the run may be resumed from elsewhere
+        for key in ("skills", "data"):
+            if self.config[key] is not None:
+                self.config[key] = str(Path(self.config[key]).resolve())  # the run may be resumed from elsewhere
         with bad_input("runtime"):
             self.runtime: Runtime = build(self.config["runtime"])
             self.device = setup_runtime(self.runtime)
@@ -63,8 +65,8 @@ class Run:
             return None
         with bad_input("pretrain"):
             budget = dict(self.config["pretrain"])
-            capacity = budget.pop("capacity")
-            schedule = Schedule(total=budget.pop("env_steps"), **budget)
+            capacity, updates = budget.pop("capacity"), budget.pop("grad_steps")
+            schedule = Schedule(total=budget.pop("env_steps"), **budget) if updates is None else Schedule(updates)
         return Phase(
             env=partial(self.build, self.config["env"]),
             learner=partial(self.build, self.config["learner"]),
@@ -73,6 +75,7 @@ class Run:
             result=self.folder / "skills" / "config.json",
             save=self._save_skills,
             hooks=(self._snapshot,),
+            dataset=self.config["data"],
             **self._of_phase("pretrain"),
         )
 
@@ -117,6 +120,8 @@ class Run:
                     learner = self.phases[0].learner(spec)
                     learner.needs()
                     skills = learner.behaviour()
+                with bad_input("data"):
+                    self.phases[0].check_data(learner)
         if self.config["downstream"] is not None:
             with self._look_at("task", self.task) as (spec, num_envs):
                 with bad_input("downstream"):
@@ -175,19 +180,31 @@ class Run:
                 )
 
     def _save_skills(self, learner: Learner, state: State, name: str = "") -> None:
-        about = {"env": self.config["env"], "learner": self.config["learner"], "env_steps": state.env_steps}
+        about = {"env": self.config["env"], "learner": self.config["learner"], **state.counters()}
         skill_library.save(learner.behaviour(), self.folder / "skills" / name, about=about)
 
     def _snapshot(self, state: State) -> None:
-        before = state.env_steps - state.schedule.collect
-        if any(before < at <= state.env_steps for at in self.config["snapshots"]):
-            self._save_skills(state.learner, state, str(state.env_steps))
+        if any(state.steps_before < at <= state.steps for at in self.config["snapshots"]):
+            self._save_skills(state.learner, state, str(state.steps))
 
     def _save_controller(self, learner: Learner, state: State) -> None:
         (self.folder / "controller").mkdir(exist_ok=True)
         write_tensors(self.folder / "controller" / "model.safetensors", learner)
 
     # ---- what came of it
+
+    def export(self, path: str | Path) -> Path:
+        """Write the replay of the pretraining, as it is in the newest checkpoint, as a dataset. Errors: BadInput."""
+        if self.config["skills"] or self.config["data"]:
+            origin = self.config["skills"] or self.config["data"]
+            raise BadInput(f"export: {self.folder} has no replay of a pretraining, it began with {origin}")
+        if Path(path).exists():
+            raise BadInput(f"export: {path} exists already: name another file")
+        with self._look_at("env", self.config["env"]) as (spec, _):
+            pass
+        with bad_input("export"):
+            dataset = Dataset.of(self.phases[0].checkpoints().replay(), spec)
+            return dataset.save(path, about={key: self.config[key] for key in ("env", "learner", "seed")})
 
     def skills(self) -> SkillPolicy:
         """The skills that the config names, or this run's own, from disk."""

@@ -51,8 +51,18 @@ class State:
     episodes: list[dict[str, float]] = field(default_factory=list)
     """That ended in the newest round."""
 
+    @property
+    def steps(self) -> int:
+        """What the budget counts: env steps, or updates when there is no env."""
+        return self.env_steps if self.collector else self.grad_steps
+
+    @property
+    def steps_before(self) -> int:
+        """At the start of the newest round."""
+        return self.steps - (self.schedule.collect if self.collector else 1)
+
     def finished(self) -> bool:
-        return (self.env_steps if self.collector else self.grad_steps) >= self.schedule.total
+        return self.steps >= self.schedule.total
 
     def counters(self) -> dict[str, int]:
         return {"env_steps": self.env_steps, "grad_steps": self.grad_steps}

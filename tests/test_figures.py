@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from skillrl.evaluation import figures, panels
-from skillrl.evaluation.curves import baselines, curves_of, read_curves, smooth
+from skillrl.evaluation.curves import STEPS, axis_of, baselines, curves_of, read_curves, smooth
 from skillrl.evaluation.figures import runs
 from skillrl.evaluation.rollouts import Film, Trajectories
 from skillrl.evaluation.theme import BAD, GOOD, INK, skill_colours
@@ -37,6 +37,14 @@ def test_colours_are_distinct_and_keep_to_one_lightness(count):
     assert light.min() > 0.15 and light.max() < 0.85  # seen on white and on black
     if count > 10:
         assert np.ptp(light) < 0.25
+
+
+def test_what_was_learnt_from_data_is_drawn_over_updates(tmp_path):
+    lines = ["env_steps,grad_steps,phase,reward/x", *[f"0,{10 * i},pretrain,{i}" for i in range(3)]]
+    (tmp_path / "metrics.csv").write_text("\n".join([*lines, "5,1,control,1"]))
+    rows = read_curves(tmp_path / "metrics.csv")
+    assert curves_of(rows, "pretrain")["reward/x"][0].tolist() == [0, 10, 20]
+    assert [STEPS[axis_of(rows, phase)] for phase in ("pretrain", "control")] == ["updates", "env steps"]
 
 
 def test_trajectories_are_drawn_where_they_went_in_their_skills_colour():

@@ -21,6 +21,8 @@ ON_TOP = [
     *[*FOUNDATION, *DATA, "evaluation", "evaluation.*", "skill_library"],
     *["training", "checkpoint", "loggers", "runtime"],
 ]
+RECORDS = ["learners.base", "atomic", "errors", "signals", "record"]
+LOOP = [*FOUNDATION, *DATA, "learners.base", "training", "checkpoint", "loggers", "runtime"]
 
 # module pattern → what of skillrl it may import; the first pattern that matches counts
 ALLOWED: dict[str, list[str]] = {
@@ -43,7 +45,8 @@ ALLOWED: dict[str, list[str]] = {
     "resume": ["config", "errors"],
     "settings": ["config"],
     "skill_library": [*POLICIES, "atomic"],
-    "data*": [*POLICIES, *DATA],
+    "data*": [*POLICIES, *DATA, "atomic"],
+    "offline": [*FOUNDATION, *DATA, "learners.base", "errors"],
     "composition*": [*POLICIES, *DATA, "models", "models.*", "skill_library", "composition", "composition.*"],
     "learners*": [*FOUNDATION, "agents", "agents.*", "models", "models.*", "learners.base"],
     "controllers*": [*FOUNDATION, "agents", "agents.*", "composition", "composition.*", *CONTRACTS],
@@ -56,8 +59,8 @@ ALLOWED: dict[str, list[str]] = {
     "checkpoint": [*FOUNDATION, *DATA, "training", "atomic"],
     "downstream": [*ON_TOP, *CONTRACTS, "composition", "composition.*"],
     "config": ["skill_library", "errors", "runtime"],
-    "phase": [*FOUNDATION, *DATA, "learners.base", "training", "checkpoint", "loggers", "runtime", "errors", "signals"],
-    "run": [*ON_TOP, "phase", "config", "downstream", "learners.base", "atomic", "errors", "signals", "record"],
+    "phase": [*LOOP, "errors", "signals", "offline"],
+    "run": [*ON_TOP, "phase", "config", "downstream", *RECORDS],
 }
 # package → the only files that may import it, at whatever depth of the file
 ONLY_IN = {

@@ -323,6 +323,19 @@ def test_tensorboard_has_each_phase_against_env_steps(tmp_path: Path):
         assert [event.value for event in events.Scalars("grad_steps")] == [2]
 
 
+def test_without_an_env_a_phase_is_drawn_against_updates(tmp_path: Path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with Logger(tmp_path, outputs=[TensorBoardOutput]) as logger:
+        logger.start("pretrain", 10)
+        for updates in (2, 4):
+            logger.add({"a/x": updates})
+            logger.write(env_steps=0, grad_steps=updates, steps=updates)
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "pretrain"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("a/x")] == [(2, 2.0), (4, 4.0)]
+
+
 def test_wandb_is_offline_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     (tmp_path / "config.yaml").write_text("learner: {lr: 0.125}\n")

@@ -8,7 +8,9 @@ from pathlib import Path
 import prove
 import pytest
 from made_up_results import OURS, STUDY, a_run, seed_csv
-from settings import fingerprint, settings_of
+from settings import settings_of
+
+from skillrl.settings import fingerprint
 
 FAKE_TRAIN = """
 import json, pathlib, signal, sys, time

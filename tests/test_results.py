@@ -16,6 +16,8 @@ from seeds import Seed, read_seed, read_study
 from settings import compose, settings_of
 from studies import DATA, RESULTS, STUDIES
 
+from skillrl.settings import differences, fingerprint, settings
+
 # ---- what is committed
 
 
@@ -35,6 +37,19 @@ def test_no_machine_is_named_in_the_committed_numbers():
 
 
 # ---- the arms
+
+
+def test_keys_that_came_later_leave_the_settings_of_earlier_runs_as_they_were():
+    config = compose("quickstart")
+    older = {key: value for key, value in config.items() if key != "data"}
+    older["pretrain"] = {key: value for key, value in config["pretrain"].items() if key != "grad_steps"}
+    assert fingerprint(settings(older)) == fingerprint(settings(config)) == fingerprint(settings_of("quickstart"))
+    assert not {"data", "pretrain.grad_steps"} & settings(config).keys()
+    offline = config | {"data": "x.npz", "pretrain": config["pretrain"] | {"grad_steps": 5}}
+    assert set(differences(settings(offline), settings(config))) == {
+        "data is x.npz, not not set",
+        "pretrain.grad_steps is 5, not not set",
+    }
 
 
 def test_each_arm_differs_from_ours_only_in_what_it_is_there_for():

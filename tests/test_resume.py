@@ -109,6 +109,25 @@ def test_a_finished_run_goes_on_with_a_larger_budget(tmp_path: Path, capsys: pyt
     assert models[0] == models[1]
 
 
+def test_an_extended_run_has_new_snapshots_and_a_new_report(tmp_path: Path):
+    small = [*POINT, "evaluate=true", "env.horizon=5", "learner.skill_space.n=2", "snapshots=[100,240,320]"]
+    assert main(*small, "pretrain.env_steps=240", f"hydra.run.dir={tmp_path / 'run'}") == 0
+    found = lambda: sorted(p.name for p in (tmp_path / "run" / "skills").iterdir() if p.is_dir())  # noqa: E731
+    assert found() == ["104", "240"] and "240 env steps" in (tmp_path / "run" / "report.html").read_text()
+    assert main(f"resume={tmp_path / 'run'}", "pretrain.env_steps=400") == 0
+    assert found() == ["104", "240", "320"] and "400 env steps" in (tmp_path / "run" / "report.html").read_text()
+    assert [row["env_steps"] for row in rows(tmp_path / "run")] == ["80", "160", "240", "320", "400"]
+    use = [f"skills={tmp_path / 'run' / 'skills' / '320'}", "evaluate=false", f"hydra.run.dir={tmp_path / 'use'}"]
+    assert main(*use) == 0
+
+
+def test_a_budget_that_a_run_does_not_have_cannot_grow(tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert main(*POINT, "pretrain.env_steps=160", f"hydra.run.dir={tmp_path}") == 0
+    for override in ("pretrain.grad_steps=10", "downstream.env_steps=100"):
+        assert main(f"resume={tmp_path}", override) == 2
+        assert f"{override}: with resume, only runtime, logger, pretrain.env_steps can" in capsys.readouterr().err
+
+
 def test_skills_in_use_are_not_trained_on(tmp_path: Path, capsys: pytest.CaptureFixture):
     use = ["downstream=control", "controller=random", "downstream.env_steps=80", f"hydra.run.dir={tmp_path}"]
     assert main(*POINT, *use, "pretrain.env_steps=160") == 0

@@ -222,6 +222,23 @@ class Replay:
                 batch[f"step_{name}"] = self.steps.get(name, env[:, None], within)
         return batch
 
+    def contents(self) -> tuple[Batch, Tensor]:
+        """All transitions (S, ...), env by env in order of time, and the lengths (E,) of the episodes in them.
+
+        Errors: ValueError if there are none.
+        """
+        count = self.transitions.live()  # (N,)
+        if not int(count.sum()):
+            raise ValueError("the replay holds no transitions")
+        env = self._rows.repeat_interleave(count)
+        at = torch.arange(len(env), device=self.device) + (self.transitions.oldest - count.cumsum(0) + count)[env]
+        slot = self.transitions.get("slot", env, at).long()
+        episode = torch.stack([env, slot - at])  # (2, S)
+        ends = torch.ones_like(env, dtype=torch.bool)
+        ends[:-1] = (episode[:, 1:] != episode[:, :-1]).any(0)
+        last = ends.nonzero().squeeze(1)
+        return self._read(env, slot), last.diff(prepend=last.new_tensor([-1]))
+
     # ---- kept
 
     def _rings(self) -> dict[str, Ring]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 MOST = 6
+STEPS = {"env_steps": "env steps", "grad_steps": "updates"}
 # What a reader looks for first; the rest follows in the file's order.
 FIRST = ("success", "return", "accuracy", "reward", "coverage", "entropy", "alpha", "loss")
 
@@ -37,8 +38,14 @@ def read_curves(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def axis_of(rows: Sequence[dict[str, str]], phase: str) -> str:
+    """The column that a phase is drawn against: grad_steps where it learned from data, and has no env steps."""
+    some = any(float(row["env_steps"]) for row in rows if row.get("phase", "pretrain") == phase)
+    return "env_steps" if some else "grad_steps"
+
+
 def curves_of(rows: Sequence[dict[str, str]], phase: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """column → (env_steps, values) of a phase: at most six columns that move, those that say most first."""
+    """column → (steps, values) of a phase: at most six columns that move, those that say most first."""
     found = {
         name: (steps, values)
         for name, (steps, values) in all_curves(rows, phase).items()
@@ -48,12 +55,13 @@ def curves_of(rows: Sequence[dict[str, str]], phase: str) -> dict[str, tuple[np.
 
 
 def all_curves(rows: Sequence[dict[str, str]], phase: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """column → (env_steps, values) of a phase, in the file's order: every metric but times, where it has a value."""
+    """column → (steps, values) of a phase, in the file's order: every metric but times, where it has a value."""
+    axis = axis_of(rows, phase)
     mine = [row for row in rows if row.get("phase", "pretrain") == phase]
     found = {}
     for name in mine[0] if mine else ():
         if "/" in name and not name.startswith("time/"):
-            points = [(float(row["env_steps"]), float(row[name])) for row in mine if row.get(name)]
+            points = [(float(row[axis]), float(row[name])) for row in mine if row.get(name)]
             steps, values = np.array(points).reshape(-1, 2).T
             found[name] = (steps, values)
     return found

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skillrl.evaluation import panels
-from skillrl.evaluation.curves import baselines, curves_of, read_curves, slug
+from skillrl.evaluation.curves import STEPS, axis_of, baselines, curves_of, read_curves, slug
 from skillrl.evaluation.metrics import coverage_so_far
 from skillrl.evaluation.theme import BAD, GOOD, blank, save, skill_colours
 
@@ -55,10 +55,12 @@ def _of_training(rows: list[dict[str, str]], scores: dict[str, Any]) -> "dict[st
     """A panel for each curve; what is compared with a baseline is drawn larger."""
     wanted: dict[str, Draw] = {}
     for phase in ("pretrain", "control"):
+        over = STEPS[axis_of(rows, phase)]
         for name, (steps, values) in curves_of(rows, phase).items():
             levels = baselines(name, scores) if phase == "control" else []
             size = panels.LARGE if levels else panels.SMALL
-            wanted[f"{phase}_{slug(name)}"] = partial(panels.curve, name, steps, values, levels=levels, size=size)
+            draw = partial(panels.curve, name, steps, values, over=over, levels=levels, size=size)
+            wanted[f"{phase}_{slug(name)}"] = draw
     return wanted
 
 

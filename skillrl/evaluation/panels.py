@@ -23,10 +23,11 @@ def curve(
     values: np.ndarray,
     ink: dict[str, Any],
     *,
+    over: str = "env steps",
     levels: Sequence[tuple[str, float]] = (),
     size: tuple[float, float] = SMALL,
 ) -> "Figure":
-    """A column of metrics.csv over env steps: faint as logged, strong its running mean.
+    """A column of metrics.csv over env steps, or what else the steps are: faint as logged, strong its running mean.
 
     levels: (what, value) of what did not learn; each is a dashed line with its name on it.
     """
@@ -40,7 +41,7 @@ def curve(
         axes.annotate(what, (0.01, value), xycoords=("axes fraction", "data"), xytext=(0, 3),
                       textcoords="offset points", fontsize=8.5, color=ink["text"])  # fmt: skip
     axes.set_title(name, loc="left", fontsize=10, color=ink["text"])
-    axes.set_xlabel("env steps")
+    axes.set_xlabel(over)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     _few_ticks(axes)
     return figure

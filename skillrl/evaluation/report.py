@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from skillrl.evaluation.curves import MEANING, baselines, curves_of, read_curves, slug, smooth
+from skillrl.evaluation.curves import MEANING, STEPS, axis_of, baselines, curves_of, read_curves, slug, smooth
 from skillrl.evaluation.embedded import image, videos
 from skillrl.evaluation.headline import cards
 from skillrl.evaluation.metrics import displacement
@@ -168,12 +168,13 @@ def _learning(run: Path) -> tuple[str, str] | None:
 
 def _panels(run: Path, phase: str, names: list[str], more: str = "") -> str:
     """Figures of columns of metrics.csv, each with what it is."""
-    found = curves_of(read_curves(run / "metrics.csv"), phase)
+    rows = read_curves(run / "metrics.csv")
+    found, over = curves_of(rows, phase), STEPS[axis_of(rows, phase)]
     shown = ""
     for name in names:
         steps, values = found[name]
         ends = smooth(values)
-        alt = f"{name}, from {number(float(ends[0]))} to {number(float(ends[-1]))} at {steps[-1]:,.0f} env steps."
+        alt = f"{name}, from {number(float(ends[0]))} to {number(float(ends[-1]))} at {steps[-1]:,.0f} {over}."
         shown += image(run, f"{phase}_{slug(name)}", MEANING.get(name, f"{name} in metrics.csv.") + more, alt)
     return f"<div class='panels'>{shown}</div>" if shown else ""
 
@@ -214,10 +215,10 @@ def _subtitle(run: Path, config: dict[str, Any], record: dict[str, Any]) -> str:
     rows = read_curves(run / "metrics.csv")
     facts = [f"seed {config['seed']}"] if "seed" in config else []
     for phase, verb in (("pretrain", "of pretraining"), ("control", "of control")):
-        steps = [float(row["env_steps"]) for row in rows if row.get("phase") == phase]
-        facts += [f"{max(steps):,.0f} env steps {verb}"] if steps else []
-    if config.get("skills"):
-        facts.append(f"skills from {config['skills']}")
+        axis = axis_of(rows, phase)
+        steps = [float(row[axis]) for row in rows if row.get("phase") == phase]
+        facts += [f"{max(steps):,.0f} {STEPS[axis]} {verb}"] if steps else []
+    facts += [f"{key} from {config[key]}" for key in ("skills", "data") if config.get(key)]
     return " · ".join([*facts, *([str(record["started"])[:10]] if record.get("started") else [])])
 
 
