@@ -56,7 +56,7 @@ class Phase:
 
     def check(self, budget: str, num_envs: int) -> None:
         """What is asked for can be collected and kept. budget: the config's name for it."""
-        if self.schedule.collect % num_envs:
+        if self.schedule.total and self.schedule.collect % num_envs:
             raise BadInput(
                 f"{budget}.collect is {self.schedule.collect}: it must be a multiple of num_envs, {num_envs}"
             )

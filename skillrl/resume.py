@@ -27,7 +27,7 @@ def change(config: Config, override: str, conf: Path) -> bool:
         _set(config, key, yaml.safe_load(file.read_text()))
     elif group in ("runtime", "logger") and rest in config[group]:
         _set(config, group, config[group] | {rest: value})
-    elif key in BUDGETS and config[group] is not None:
+    elif key in BUDGETS and rest in (config[group] or {}):
         return _grow(config[group], rest, value, key)
     else:
         raise BadInput(f"{override}: with resume, only runtime, logger, {' and '.join(BUDGETS)} can be given anew")

@@ -50,7 +50,9 @@ def draw_all(run_dir: Path) -> None:
         wanted["confusion"] = partial(confusion, arrays["confusion"])
     if "control_coordinates" in arrays and arrays["control_coordinates"].shape[-1]:
         wanted["control_trajectories"] = partial(control_trajectories, arrays)
-    for phase in ("pretrain", "control"):
+    if "imitation_log_q" in arrays:
+        wanted["imitation"] = partial(imitation, arrays, scores)
+    for phase in ("pretrain", "control", "finetune"):
         found = curves_of(rows, phase)
         if found:
             wanted[f"{phase}_curves"] = partial(curves, found)
@@ -135,6 +137,22 @@ def confusion(shares: np.ndarray, ink: dict[str, Any]) -> "Figure":
             colour = ink["map"][0] if shares[i, j] > 0.5 else ink["text"]
             axes.text(j, i, f"{shares[i, j]:.0%}"[:-1], ha="center", va="center", color=colour, fontsize=8)
     axes.set_title("% of held-out rollouts", color=ink["faint"], fontsize=9)
+    return figure
+
+
+def imitation(arrays: dict[str, np.ndarray], scores: dict[str, Any], ink: dict[str, Any]) -> "Figure":
+    """For each skill, how well it explains the expert's observations, and how far from the expert it goes."""
+    figure, (left, right) = _grid(1, 2)
+    skills, chosen = np.arange(len(arrays["imitation_log_q"])), scores["imitation_skill"]
+    colours = [PALETTE[0] if skill == chosen else ink["faint"] for skill in skills]
+    left.bar(skills, arrays["imitation_log_q"], color=colours)
+    left.set_title("mean log q(z | s) along the expert", loc="left", fontsize=10, color=ink["text"])
+    right.bar(skills, arrays["imitation_distance"], color=colours)
+    right.set_title("distance to the expert", loc="left", fontsize=10, color=ink["text"])
+    for axes in (left, right):
+        axes.set_xlabel("skill")
+        axes.set_xticks(skills[:: max(1, math.ceil(len(skills) / 10))])
+        axes.grid(axis="x", visible=False)
     return figure
 
 

@@ -15,6 +15,17 @@ from skillrl.evaluation.curves import read_curves
 from skillrl.evaluation.figures import DPI
 from skillrl.evaluation.report_page import card, figure, folded, page, section, table
 
+USED = {  # what a use may have measured beside success and return
+    "choice_skill": "skill",
+    "choice_rollouts": "rollouts to choose it",
+    "choice_rollouts_uniform": "rollouts that a uniform trial would have needed",
+    "choice_env_steps": "env steps of the choice",
+    "imitation_skill": "skill that imitates",
+    "imitation_nearest": "skill nearest to the expert",
+    "imitation_posterior": "its posterior probability",
+    "imitation_distance": "its distance to the expert, mean over steps",
+    "imitation_distance_others": "the others' distance",
+}
 CSS_PIXELS = 100 / DPI  # an inch of a figure is 100 pixels of the page
 
 
@@ -86,17 +97,27 @@ def _cards(scores: dict[str, Any]) -> list[str]:
 def _outcome_card(scores: dict[str, Any]) -> str:
     """What a controller, or the skills by themselves, achieve on the env's own terms."""
     used = scores.get("return_mean_random") is not None
-    who = "with the controller" if used else "the policy" if scores["num_skills"] == 1 else "skills dealt evenly"
+    who = _who(scores) if used else "the policy" if scores["num_skills"] == 1 else "skills dealt evenly"
     if scores.get("success_rate") is not None:
         rate, by_chance = scores["success_rate"], scores.get("success_rate_random")
         bars = [(who, rate, _percent(rate))]
-        bars += [] if by_chance is None else [("skills by chance", by_chance, _percent(by_chance))]
+        arms = (("skills by chance", by_chance), ("the skill before", scores.get("success_rate_before")))
+        bars += [(arm, share, _percent(share)) for arm, share in arms if share is not None]
         return card("Success", _percent(rate), "", "of 48 episodes of the task end in success.", bars)
     own, by_chance = scores["return_mean"], scores.get("return_mean_random")
     text = f"Mean of the env's own reward summed over an episode, 48 episodes, {who}."
     if by_chance is not None:
         text += f" Skills by chance: {by_chance:.3g}."
+    if scores.get("return_mean_before") is not None:
+        text += f" The skill before: {scores['return_mean_before']:.3g}."
     return card("Return", f"{own:.3g}", "", text)
+
+
+def _who(scores: dict[str, Any]) -> str:
+    """What has used the skills."""
+    if "choice_skill" in scores:
+        return "finetuned"
+    return "imitating" if "imitation_skill" in scores else "with the controller"
 
 
 # ---- sections: (text, HTML), or None where there is nothing to show
@@ -135,19 +156,37 @@ def _use(run: Path, scores: dict[str, Any], config: dict[str, Any]) -> tuple[str
         return None
     video = _video(run, "control", "Four episodes: the label is the skill in use, and at the end how it went.")
     ways = _image(run, "control_trajectories", "48 episodes, coloured by the skill in use. Rings: goals, with success.")
-    curves = _image(run, "control_curves", "What was logged while the controller learned, over env steps.")
-    rows = [
-        ("controller", _name(config.get("controller")) or "none"),
-        ("task", _name(config.get("task")) or "the same env"),
-        ("success", _percent(scores.get("success_rate"))),
-        ("success, skills by chance", _percent(scores.get("success_rate_random"))),
-        ("mean return", f"{scores['return_mean']:.4g}"),
-        ("mean return, skills by chance", f"{scores['return_mean_random']:.4g}"),
-        ("mean episode length", f"{scores['episode_length']:.4g}"),
-    ]
+    curves = "".join(
+        _image(run, f"{phase}_curves", "What was logged while it was trained on the task, over env steps.")
+        for phase in ("control", "finetune")
+    )
+    curves += _image(run, "imitation", "The skill that imitates, in blue, and the others.")
+    rows = [("controller", _name(config["controller"]))] if config.get("controller") else []
+    rows.append(("task", _name(config.get("task")) or "the same env"))
+    arms = (("", ""), (", skills by chance", "_random"), (", the skill before", "_before"))
+    for what, key, show in (("success", "success_rate", _percent), ("mean return", "return_mean", _plain)):
+        rows += [(what + arm, show(scores[key + of])) for arm, of in arms if key + of in scores]
+    rows.append(("mean episode length", f"{scores['episode_length']:.4g}"))
+    rows += [(label, _plain(scores[key])) for key, label in USED.items() if key in scores]
     facts = figure(table(rows), "Over 48 deterministic episodes.")
-    text = "A controller chooses among the skills, which stay as they are; it sees the task's observation and reward."
-    return text, f"{video}<div class='pair'>{ways}{facts}</div>{curves}"
+    return _how(scores), f"{video}<div class='pair'>{ways}{facts}</div>{curves}"
+
+
+def _how(scores: dict[str, Any]) -> str:
+    """In what way the skills are used, as the scores tell."""
+    if "imitation_skill" in scores:
+        return (
+            "The skill that explains an expert's observations best, by the posterior that was learnt with the skills."
+        )
+    if "choice_rollouts" in scores:
+        certain = "told from all others by its bounds" if scores["choice_decided"] else "not yet told from all others"
+        return (
+            f"The best skill was found by {scores['choice_rollouts']} rollouts ({certain}; a uniform trial would have "
+            f"needed {scores['choice_rollouts_uniform']}), then trained further on the task's reward."
+        )
+    if "choice_skill" in scores:
+        return "One skill was trained further on the task's reward, or from scratch where nothing was kept."
+    return "A controller chooses among the skills, which stay as they are; it sees the task's observation and reward."
 
 
 def _learning(run: Path) -> tuple[str, str] | None:
@@ -187,7 +226,7 @@ def _title(config: dict[str, Any]) -> str:
 def _subtitle(run: Path, config: dict[str, Any], record: dict[str, Any]) -> str:
     rows = read_curves(run / "metrics.csv")
     facts = [f"seed {config['seed']}"] if "seed" in config else []
-    for phase, verb in (("pretrain", "of pretraining"), ("control", "of control")):
+    for phase, verb in (("pretrain", "of pretraining"), ("control", "of control"), ("finetune", "of finetuning")):
         steps = [float(row["env_steps"]) for row in rows if row.get("phase") == phase]
         facts += [f"{max(steps):,.0f} env steps {verb}"] if steps else []
     if config.get("skills"):
