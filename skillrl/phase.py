@@ -61,7 +61,7 @@ class Phase:
         """What is asked for can be collected and kept. budget: the config's name for it."""
         if self.dataset is not None:
             return
-        if self.schedule.collect % num_envs:
+        if self.schedule.total and self.schedule.collect % num_envs:
             raise BadInput(
                 f"{budget}.collect is {self.schedule.collect}: it must be a multiple of num_envs, {num_envs}"
             )

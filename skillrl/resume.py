@@ -36,7 +36,7 @@ def change(config: Config, override: str, conf: Path) -> bool:
 def budgets(config: Config) -> tuple[str, ...]:
     """The keys of the budgets that a run has."""
     pretraining = () if config["skills"] else ("pretrain.grad_steps" if config["data"] else "pretrain.env_steps",)
-    return pretraining + (("downstream.env_steps",) if config["downstream"] is not None else ())
+    return pretraining + (("downstream.env_steps",) if "env_steps" in (config["downstream"] or {}) else ())
 
 
 def set_runtime(config: Config, runtime: Config) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from skillrl import skill_library
 from skillrl.atomic import write_tensors
@@ -51,6 +52,9 @@ class Run:
         for key in ("skills", "data"):
             if self.config[key] is not None:
                 self.config[key] = str(Path(self.config[key]).resolve())  # the run may be resumed from elsewhere
+        if "expert" in (self.config["downstream"] or {}):
+            expert = str(Path(self.config["downstream"]["expert"]).resolve())
+            self.config["downstream"] = self.config["downstream"] | {"expert": expert}
         with bad_input("runtime"):
             self.runtime: Runtime = build(self.config["runtime"])
             self.device = setup_runtime(self.runtime)
@@ -86,12 +90,12 @@ class Run:
             use = self.build(self.config["downstream"])
         return Phase(
             env=partial(self.build, self.task),
-            learner=lambda spec: self.user(spec, self.skills()),
+            learner=lambda spec: self.user(spec, self.skills(), self.critic),
             schedule=use.schedule,
             capacity=use.capacity,
-            result=self.folder / "controller" / "model.safetensors",
-            save=self._save_controller,
-            **self._of_phase("control"),
+            result=self.folder / use.folder / "model.safetensors",
+            save=self._save_user,
+            **self._of_phase(use.name),
         )
 
     def _of_phase(self, name: str) -> dict[str, Any]:
@@ -100,18 +104,18 @@ class Run:
         }
         return {"name": name, "folder": self.folder / "checkpoints" / name, **seeds}
 
-    def user(self, spec: Spec, skills: SkillPolicy) -> Learner:
-        """What uses ``skills`` in an env of ``spec``."""
+    def user(self, spec: Spec, skills: SkillPolicy, critic: Callable[[], dict[str, Tensor]]) -> Learner:
+        """What uses ``skills`` in an env of ``spec``. critic: → the tensors of what taught them."""
         controller = self.config["controller"]
         use = self.build(self.config["downstream"])
-        return use.learner(spec, skills, None if controller is None else partial(self.build, controller))
+        return use.learner(spec, skills, None if controller is None else partial(self.build, controller), critic)
 
     def rehearse(self) -> None:
         """Build everything once, so that what cannot work is said now and not after the pretraining."""
         with self._look_at("env", self.config["env"]) as (spec, num_envs):
             if self.config["skills"] is not None:
                 with bad_input("skills"):
-                    skills = self.skills()
+                    skills, critic = self.skills(), self.critic
                     check_fit(skills, spec)
             else:
                 with bad_input("pretrain"):
@@ -119,15 +123,15 @@ class Run:
                 with bad_input("learner"):
                     learner = self.phases[0].learner(spec)
                     learner.needs()
-                    skills = learner.behaviour()
+                    skills, critic = learner.behaviour(), partial(critic_of, learner)
                 with bad_input("data"):
                     self.phases[0].check_data(learner)
         if self.config["downstream"] is not None:
             with self._look_at("task", self.task) as (spec, num_envs):
                 with bad_input("downstream"):
                     self.phases[-1].check("downstream", num_envs)
-                with bad_input("controller"):
-                    self.user(spec, skills).needs()
+                with bad_input("downstream" if self.config["controller"] is None else "controller"):
+                    self.user(spec, skills, critic).needs()
 
     @contextmanager
     def _look_at(self, key: str, node: Config) -> Iterator[tuple[Spec, int]]:
@@ -181,15 +185,20 @@ class Run:
 
     def _save_skills(self, learner: Learner, state: State, name: str = "") -> None:
         about = {"env": self.config["env"], "learner": self.config["learner"], **state.counters()}
-        skill_library.save(learner.behaviour(), self.folder / "skills" / name, about=about)
+        folder = self.folder / "skills" / name
+        skill_library.save(learner.behaviour(), folder, about=about, critic=learner.kept_critic())
 
     def _snapshot(self, state: State) -> None:
         if any(state.steps_before < at <= state.steps for at in self.config["snapshots"]):
             self._save_skills(state.learner, state, str(state.steps))
 
-    def _save_controller(self, learner: Learner, state: State) -> None:
-        (self.folder / "controller").mkdir(exist_ok=True)
-        write_tensors(self.folder / "controller" / "model.safetensors", learner)
+    def _save_user(self, learner: Learner, state: State) -> None:
+        result = self.phases[-1].result
+        result.parent.mkdir(exist_ok=True)
+        if learner.policy is not None:  # skills of its own
+            about = {"env": self.task, "downstream": self.config["downstream"], "env_steps": state.env_steps}
+            skill_library.save(learner.policy, result.parent / "skills", about=about)
+        write_tensors(result, learner)
 
     # ---- what came of it
 
@@ -211,6 +220,10 @@ class Run:
         path = self.config["skills"] or self.folder
         return skill_library.load(path, device=str(self.device), trusted=self.runtime.trusted)
 
+    def critic(self) -> dict[str, Tensor]:
+        """Of what taught the skills, from disk. Errors: ValueError where it was not saved."""
+        return skill_library.load_critic(self.config["skills"] or self.folder)
+
     def evaluate(self) -> dict[str, Any]:
         """Write eval/ from what is on disk, and return the scores. Errors: BadInput where training is not done."""
         for phase in self.phases:
@@ -224,8 +237,8 @@ class Run:
             run_dir=self.folder,
             seed=self.seeds["evaluation"],
             make_untrained=partial(untrained, skills),
-            controller=None if self.config["downstream"] is None else self._controller(skills),
             make_task_env=partial(self._rows, self.task),
+            **({} if self.config["downstream"] is None else self._used(skills)),
         )
 
     def report(self) -> None:
@@ -236,13 +249,15 @@ class Run:
     def _rows(self, node: Config, num_envs: int) -> Any:
         return self.build(node | {"num_envs": num_envs})
 
-    def _controller(self, skills: SkillPolicy) -> Any:
-        """The trained one, which chooses among ``skills``."""
-        with self._look_at("task", self.task | {"num_envs": 1}) as (spec, _):
-            learner = self.user(spec, skills)
+    def _used(self, skills: SkillPolicy) -> dict[str, Any]:
+        """How ``skills`` were put to use, as an evaluation wants it."""
+        with self._look_at("task", self.task | {"num_envs": 1}) as (spec, _), bad_input("downstream"):
+            learner = self.user(spec, skills, self.critic)
         with bad_input("controller"):
             learner.load_state_dict(safetensors.torch.load(self.phases[-1].result.read_bytes()))
-        return learner.prior()
+        use = self.build(self.config["downstream"])
+        measure = partial(use.measure, learner, seed=self.seeds["evaluation"])
+        return {"controller": learner.prior(), "actor": learner.behaviour(), "measure": measure}
 
 
 def check_fit(skills: SkillPolicy, spec: Spec) -> None:
@@ -250,6 +265,14 @@ def check_fit(skills: SkillPolicy, spec: Spec) -> None:
     spec.obs.columns(skills.obs)
     if skills.action != spec.action:
         raise ValueError(f"they act with {skills.action}, the env wants {spec.action}")
+
+
+def critic_of(learner: Learner) -> dict[str, Tensor]:
+    """Its tensors. Errors: ValueError where it has none."""
+    critic = learner.kept_critic()
+    if critic is None:
+        raise ValueError(f"downstream.keep: {type(learner).__name__} has no critic, keep the actor")
+    return critic.state_dict()
 
 
 def untrained(policy: SkillPolicy, seed: int) -> SkillPolicy:

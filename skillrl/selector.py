@@ -60,9 +60,25 @@ class Fixed(Selector):
     def __init__(self, z: Tensor):
         self.z = z
 
+    def initial(self, n: int) -> Carry:
+        """Which row it is."""
+        if n != len(self.z):
+            raise ValueError(f"{len(self.z)} skills were dealt to {n} rows")
+        return (torch.arange(n, device=self.z.device),)
+
     def select(
         self, obs: Tensor, carry: Carry, policy_carry: Carry, first: Tensor, generator: Generator, deterministic: bool
     ) -> Selection:
-        if len(first) != len(self.z):
-            raise ValueError(f"{len(self.z)} skills were dealt, {len(first)} rows ask: start all episodes together")
-        return Selection(self.z)
+        return Selection(self.z[carry[0]], carry)
+
+
+class Always(Selector):
+    """Every row gets the same z, a tensor without a leading axis."""
+
+    def __init__(self, z: Tensor, *, hold: int | None = None):
+        self.z, self.hold = z, hold
+
+    def select(
+        self, obs: Tensor, carry: Carry, policy_carry: Carry, first: Tensor, generator: Generator, deterministic: bool
+    ) -> Selection:
+        return Selection(self.z.expand(len(first), *self.z.shape))

@@ -13,24 +13,34 @@ from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
+from torch import Tensor, nn
 
 from skillrl.atomic import write, write_tensors
 from skillrl.skill_policy import SkillPolicy, freeze
 
 ALLOWED = ("skillrl", "envs", "gymnasium", "torch.nn", "stable_baselines3")
 FORMAT = 1
+CRITIC = "critic.safetensors"
 
 
 class NotAllowed(ValueError):
     """A file wants code to be run that nobody here has trusted."""
 
 
-def save(policy: SkillPolicy, folder: str | Path, *, about: dict[str, Any] | None = None) -> Path:
-    """Write a skill policy. about: facts for people (learner, env, env_steps), kept in ``config.json``."""
+def save(
+    policy: SkillPolicy, folder: str | Path, *, about: dict[str, Any] | None = None, critic: nn.Module | None = None
+) -> Path:
+    """Write a skill policy.
+
+    about: facts for people (learner, env, env_steps), kept in ``config.json``.
+    critic: of the learner, for those who train the skills further; ``load`` does without.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = {"format": FORMAT, "policy": _encode(policy, policy.arguments), "about": about or {}}
     write_tensors(folder / "model.safetensors", policy)
+    if critic is not None:
+        write_tensors(folder / CRITIC, critic)
     write(folder / "config.json", json.dumps(config, indent=2))  # last: it says that the skills are whole
     return folder
 
@@ -53,6 +63,17 @@ def load(path: str | Path, *, device: str = "cpu", trusted: Iterable[str] = ()) 
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"skills {folder} are corrupt or of another version: {reason}") from error
     return freeze(policy.to(device))
+
+
+def load_critic(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of the critic that taught the skills. Errors: ValueError of one line where there is none."""
+    folder = find(path)
+    try:
+        return safetensors.torch.load((folder / CRITIC).read_bytes())
+    except FileNotFoundError as error:
+        raise ValueError(f"downstream.keep: skills {folder} have no {CRITIC}, keep the actor") from error
+    except SafetensorError as error:
+        raise ValueError(f"downstream.keep: {folder / CRITIC} is corrupt, keep the actor") from error
 
 
 def find(path: str | Path) -> Path:

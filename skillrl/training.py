@@ -75,7 +75,7 @@ def begin(*, env: Any, learner: "Learner", data: Replay, schedule: Schedule, see
     """A run at its first round: the env reset, nothing collected. ``env=None`` learns from ``data`` alone."""
     if env is None:
         return State(learner, data, None, schedule)
-    if schedule.collect % env.num_envs:
+    if schedule.total and schedule.collect % env.num_envs:
         raise ValueError(f"collect is {schedule.collect}: it must be a multiple of env.num_envs, {env.num_envs}")
     if schedule.overlap and any(need.source == "fresh" for need in learner.needs().values()):
         raise ValueError("overlap is true, but this learner needs all that was collected: set it to false")
@@ -113,6 +113,8 @@ def train(
     """
     state = state or begin(env=env, learner=learner, data=data, schedule=schedule, seed=seed)
     hooks = list(hooks)
+    if state.collector is not None and state.env_steps == 0:
+        learner.prepare(state)  # its env steps are of the same budget
     while not state.finished():
         play(state)
         for hook in hooks:

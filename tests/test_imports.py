@@ -24,6 +24,8 @@ ON_TOP = [
 RECORDS = ["learners.base", "atomic", "errors", "signals", "record"]
 LOOP = [*FOUNDATION, *DATA, "learners.base", "training", "checkpoint", "loggers", "runtime"]
 
+USED = ["agents", "agents.*", "skill_choice"]  # by a use that trains skills further
+
 # module pattern → what of skillrl it may import; the first pattern that matches counts
 ALLOWED: dict[str, list[str]] = {
     "": [],
@@ -57,7 +59,8 @@ ALLOWED: dict[str, list[str]] = {
     ],
     "training": [*FOUNDATION, *DATA, *CONTRACTS, "evaluation", "evaluation.*", "loggers", "runtime"],
     "checkpoint": [*FOUNDATION, *DATA, "training", "atomic"],
-    "downstream": [*ON_TOP, *CONTRACTS, "composition", "composition.*"],
+    "skill_choice": [],
+    "downstream*": [*ON_TOP, *CONTRACTS, *USED, "composition", "composition.*", "downstream", "downstream.*"],
     "config": ["skill_library", "errors", "runtime"],
     "phase": [*LOOP, "errors", "signals", "offline"],
     "run": [*ON_TOP, "phase", "config", "downstream", *RECORDS],

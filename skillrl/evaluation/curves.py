@@ -10,6 +10,8 @@ import numpy as np
 
 MOST = 6
 STEPS = {"env_steps": "env steps", "grad_steps": "updates"}
+USES = ("control", "finetune")
+"""Phases in which skills are used for a task."""
 # What a reader looks for first; the rest follows in the file's order.
 FIRST = ("success", "return", "accuracy", "reward", "coverage", "entropy", "alpha", "loss")
 
@@ -77,10 +79,10 @@ def first(names: Iterable[str]) -> list[str]:
 
 
 def baselines(name: str, scores: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """(what, value): what a column of control's curves is to be held against, as far as the evaluation measured it."""
-    key = {"episode/success": "success_rate_random", "episode/return": "return_mean_random"}.get(name)
-    value = scores.get(key) if key else None
-    return [] if value is None else [("skills by chance", float(value))]
+    """(what, value): what a curve of skills in use is to be held against, as far as the evaluation measured it."""
+    key = {"episode/success": "success_rate", "episode/return": "return_mean"}.get(name)
+    levels = {"skills by chance": scores.get(f"{key}_random"), "the skill before": scores.get(f"{key}_before")}
+    return [(what, float(value)) for what, value in levels.items() if value is not None]
 
 
 def slug(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skillrl.evaluation import panels
-from skillrl.evaluation.curves import STEPS, axis_of, baselines, curves_of, read_curves, slug
+from skillrl.evaluation.curves import STEPS, USES, axis_of, baselines, curves_of, read_curves, slug
 from skillrl.evaluation.metrics import coverage_so_far
 from skillrl.evaluation.theme import BAD, GOOD, blank, save, skill_colours
 
@@ -48,16 +48,19 @@ def _of_rollouts(arrays: dict[str, np.ndarray], scores: dict[str, Any]) -> "dict
         wanted["confusion"] = partial(confusion, arrays["confusion"])
     if "control_coordinates" in arrays and arrays["control_coordinates"].shape[-1]:
         wanted["control_trajectories"] = partial(control_trajectories, arrays)
+    if "imitation_log_q" in arrays:
+        log_q, distance = arrays["imitation_log_q"], arrays["imitation_distance"]
+        wanted["imitation"] = partial(panels.imitation, log_q, distance, scores["imitation_skill"])
     return wanted
 
 
 def _of_training(rows: list[dict[str, str]], scores: dict[str, Any]) -> "dict[str, Draw]":
     """A panel for each curve; what is compared with a baseline is drawn larger."""
     wanted: dict[str, Draw] = {}
-    for phase in ("pretrain", "control"):
+    for phase in ("pretrain", *USES):
         over = STEPS[axis_of(rows, phase)]
         for name, (steps, values) in curves_of(rows, phase).items():
-            levels = baselines(name, scores) if phase == "control" else []
+            levels = baselines(name, scores) if phase in USES else []
             size = panels.LARGE if levels else panels.SMALL
             draw = partial(panels.curve, name, steps, values, over=over, levels=levels, size=size)
             wanted[f"{phase}_{slug(name)}"] = draw

@@ -27,16 +27,26 @@ def _told_apart(scores: Scores) -> str:
 def _outcome(scores: Scores) -> str:
     """What a controller, or the skills by themselves, achieve on the env's own terms."""
     used = scores.get("return_mean_random") is not None
-    who = "with the controller" if used else "the policy" if scores["num_skills"] == 1 else "skills dealt evenly"
+    who = user(scores) if used else "the policy" if scores["num_skills"] == 1 else "skills dealt evenly"
     if scores.get("success_rate") is not None:
         rate, by_chance = scores["success_rate"], scores.get("success_rate_random")
         bars = [(who, rate, percent(rate))]
-        bars += [] if by_chance is None else [("skills by chance", by_chance, percent(by_chance))]
+        arms = (("skills by chance", by_chance), ("the skill before", scores.get("success_rate_before")))
+        bars += [(arm, share, percent(share)) for arm, share in arms if share is not None]
         return card("Success", percent(rate), "", "of 48 episodes of the task end in success.", bars)
     text = f"Mean of the env's own reward summed over an episode, 48 episodes, {who}."
     if used:
         text += f" Skills by chance: {number(scores['return_mean_random'])}."
+    if scores.get("return_mean_before") is not None:
+        text += f" The skill before: {number(scores['return_mean_before'])}."
     return card("Return", number(scores["return_mean"]), "", text)
+
+
+def user(scores: Scores) -> str:
+    """What has used the skills."""
+    if "choice_skill" in scores:
+        return "finetuned"
+    return "imitating" if "imitation_skill" in scores else "with the controller"
 
 
 def _how_far(scores: Scores) -> str:

@@ -77,6 +77,23 @@ def returns(earned: np.ndarray, labels: np.ndarray, ink: dict[str, Any]) -> "Fig
     return figure
 
 
+def imitation(log_q: np.ndarray, distance: np.ndarray, chosen: int, ink: dict[str, Any]) -> "Figure":
+    """For each skill, (K,) each, how well it explains the expert's observations, and how far from the expert it is."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2 * SMALL[0], SMALL[1]), layout="constrained")
+    skills = np.arange(len(log_q))
+    colours = [ink["accent"] if skill == chosen else ink["faint"] for skill in skills]
+    shown = {"mean log q(z | s) along the expert": log_q, "distance to the expert": distance}
+    for axes, (title, values) in zip(figure.subplots(1, 2), shown.items()):
+        axes.bar(skills, values, color=colours)
+        axes.set_title(title, loc="left", fontsize=10, color=ink["text"])
+        axes.set_xlabel("skill")
+        _few_ticks(axes)
+        axes.set_xticks(skills[:: math.ceil(len(skills) / 10)])
+    return figure
+
+
 def _name_end(axes: "Axes", line: np.ndarray, name: str, colour: str, *, above: bool) -> None:
     axes.annotate(f"{name}: {line[-1]:.0f}", (len(line) - 1, line[-1]), xytext=(0, 4 if above else -4), ha="right",
                   textcoords="offset points", va="bottom" if above else "top", fontsize=9, color=colour)  # fmt: skip

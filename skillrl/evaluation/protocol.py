@@ -28,6 +28,8 @@ FILMED_SKILLS, FILMED_EPISODES, FRAMES = 16, 4, 120
 
 MakeEnv = Callable[[int], Any]
 MakePolicy = Callable[[int], SkillPolicy]
+Measure = Callable[[Any], tuple[dict[str, Any], dict[str, np.ndarray]]]
+"""env → scores and arrays that a use of skills wants to see beside the others."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ def evaluate(
     make_untrained: MakePolicy | None = None,
     controller: Selector | None = None,
     make_task_env: MakeEnv | None = None,
+    actor: SkillPolicy | None = None,
+    measure: Measure | None = None,
     video: bool = True,
 ) -> dict[str, Any]:
     """Measures skills, and their use on a task; writes metrics, trajectories, figures and videos to ``run_dir/eval``.
@@ -78,9 +82,12 @@ def evaluate(
         controller: a selector that chooses skills on the task; None: ``success_rate``, ``return_mean`` and
             ``episode_length`` are those of skills dealt evenly on the env itself.
         make_task_env: what the controller is used on; None is ``make_env``.
+        actor: what acts there, if it is not ``policy`` itself: skills that were trained further.
+        measure: what else is measured there.
 
     Returns:
-        What ``metrics.json`` holds: every key of it is always there, None where it does not apply.
+        What ``metrics.json`` holds: every key of it is always there, None where it does not apply; then those of
+        ``measure``.
     """
     folder = Path(run_dir) / "eval"
     clear(folder)
@@ -98,12 +105,14 @@ def evaluate(
     if controller is not None:
         with closing((make_task_env or make_env)(EPISODES)) as task:
             film = _film(task, range(EPISODES), FILMED_EPISODES, notes) if video else None
-            used = rollout(task, policy, controller, seed=seed, film=film)
+            used = rollout(task, actor or policy, controller, seed=seed, film=film)
             by_chance = rollout(task, policy, Prior(policy.space, hold=controller.hold), seed=seed)
             scores |= control_metrics(used)
             scores |= {f"{key}_random": control_metrics(by_chance)[key] for key in ("success_rate", "return_mean")}
             goal = _goal(task, used)
             arrays |= _control_arrays(used, goal, task.metadata.get("goal_radius", 0.0))
+            more, more_arrays = measure(task) if measure else ({}, {})
+            scores, arrays = scores | more, arrays | more_arrays
             if film:
                 target = folder / "videos" / "control.mp4"
                 control_video(used, film, target, fps=task.metadata["render_fps"], goal=goal)
@@ -218,6 +227,11 @@ def _skill_arrays(told: Trajectories, deal: Deal, recognition: metrics.Recogniti
         "spread": deal.spread,  # (48,) rows of the coverage and displacement measures
         "returns": told.returns,  # (R,)
     }
+    if told.obs.ndim == 3:  # for whoever is to imitate them; pictures would be too much
+        shown = [int(np.flatnonzero(deal.labels == label)[0]) for label in np.unique(deal.labels[deal.labels >= 0])]
+        shown = shown or [0]
+        arrays["observations"] = told.obs[shown].astype(np.float32)  # (K, T + 1, obs_dim) a rollout of each skill
+        arrays["observations_length"] = told.length[shown] + 1  # (K,)
     return arrays if recognition is None else arrays | {"confusion": recognition.confusion()}
 
 

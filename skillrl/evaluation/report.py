@@ -10,13 +10,31 @@ from typing import Any
 import numpy as np
 import yaml
 
-from skillrl.evaluation.curves import MEANING, STEPS, axis_of, baselines, curves_of, read_curves, slug, smooth
+from skillrl.evaluation.curves import MEANING, STEPS, USES, axis_of, baselines, curves_of, read_curves, slug, smooth
 from skillrl.evaluation.embedded import image, videos
-from skillrl.evaluation.headline import cards
+from skillrl.evaluation.headline import cards, user
 from skillrl.evaluation.metrics import displacement
 from skillrl.evaluation.readable import number, percent, plain
 from skillrl.evaluation.report_page import bar, figure, folded, page, section, skill_table, table
 from skillrl.evaluation.theme import skill_colours
+
+IN_USE = {  # by whom the skills were used
+    "with the controller": "A controller chooses among the skills, which stay as they are; it sees the task's "
+    "observation and reward.",
+    "finetuned": "One skill was chosen by trial and then trained further on the task's reward.",
+    "imitating": "The skill that the expert's observations speak of, as it is.",
+}
+MEASURED = {  # by a use, beside success and return
+    "choice_skill": "skill",
+    "choice_rollouts": "rollouts to choose it",
+    "choice_rollouts_uniform": "rollouts that a uniform trial would have needed",
+    "choice_env_steps": "env steps of the choice",
+    "imitation_skill": "skill that imitates",
+    "imitation_nearest": "skill nearest to the expert",
+    "imitation_posterior": "its posterior probability",
+    "imitation_distance": "its distance to the expert, mean over steps",
+    "imitation_distance_others": "the others' distance",
+}
 
 
 def build_report(run_dir: str | Path) -> Path:
@@ -136,27 +154,28 @@ def _use(run: Path, scores: dict[str, Any], config: dict[str, Any]) -> tuple[str
     if scores.get("return_mean_random") is None:
         return None
     film = videos(run, "control", "Episodes of the task: the label is the skill in use, and at the end how it went.")
-    success, by_chance = scores.get("success_rate"), scores.get("success_rate_random")
     ways = image(
         run, "control_trajectories", "48 episodes, coloured by the skill in use. Rings: goals, and the share of "
         "their episodes that reached them.",
-        f"Paths of 48 episodes of the task. Success: {percent(success)}.",
+        f"Paths of 48 episodes of the task. Success: {percent(scores.get('success_rate'))}.",
     )  # fmt: skip
-    rows = [("controller", _name(config.get("controller")) or "none")]
-    rows += [("task", _name(config.get("task")) or "the same env")]
-    rows += (
-        [] if success is None else [("success", percent(success)), ("success, skills by chance", percent(by_chance))]
-    )
-    rows += [("return, mean", number(scores["return_mean"]))]
-    rows += [("return, mean, skills by chance", number(scores["return_mean_random"]))]
+    rows = [("controller", _name(config["controller"]))] if config.get("controller") else []
+    rows.append(("task", _name(config.get("task")) or "the same env"))
+    arms = {"": "", ", skills by chance": "_random", ", the skill before": "_before"}
+    for what, key, show in (("success", "success_rate", percent), ("return, mean", "return_mean", number)):
+        rows += [(what + arm, show(scores[key + of])) for arm, of in arms.items() if scores.get(key + of) is not None]
     rows += [("env steps of an episode, mean", number(scores["episode_length"]))]
+    rows += [(label, plain(scores[key])) for key, label in MEASURED.items() if key in scores]
     facts = figure(table(rows), "Over 48 deterministic episodes of each.")
+    alike = image(run, "imitation", "The skill that imitates, and the others.", "Each skill against the expert.")
     learnt = read_curves(run / "metrics.csv")
-    compared = [name for name in curves_of(learnt, "control") if baselines(name, scores)]
-    main = _panels(run, "control", compared, " Dashed: skills by chance, as evaluated.")
-    rest = _panels(run, "control", [name for name in curves_of(learnt, "control") if name not in compared])
-    text = "A controller chooses among the skills, which stay as they are; it sees the task's observation and reward."
-    return text, f"{film}{main}<div class='pair'>{ways}{facts}</div>" + (
+    main = rest = ""
+    for phase in USES:
+        found = list(curves_of(learnt, phase))
+        compared = [name for name in found if baselines(name, scores)]
+        main += _panels(run, phase, compared, " Dashed: what did not learn here, as evaluated.")
+        rest += _panels(run, phase, [name for name in found if name not in compared])
+    return IN_USE[user(scores)], f"{film}{main}{alike}<div class='pair'>{ways}{facts}</div>" + (
         folded("More of its curves", rest) if rest else ""
     )
 
@@ -214,7 +233,7 @@ def _title(config: dict[str, Any]) -> str:
 def _subtitle(run: Path, config: dict[str, Any], record: dict[str, Any]) -> str:
     rows = read_curves(run / "metrics.csv")
     facts = [f"seed {config['seed']}"] if "seed" in config else []
-    for phase, verb in (("pretrain", "of pretraining"), ("control", "of control")):
+    for phase, verb in (("pretrain", "of pretraining"), ("control", "of control"), ("finetune", "of finetuning")):
         axis = axis_of(rows, phase)
         steps = [float(row[axis]) for row in rows if row.get("phase") == phase]
         facts += [f"{max(steps):,.0f} {STEPS[axis]} {verb}"] if steps else []

@@ -44,6 +44,14 @@ class Learner(nn.Module):
         """Who gives z while collecting."""
         return Prior(self.behaviour().space)
 
+    def kept_critic(self) -> nn.Module | None:
+        """The critic that taught the skills, kept beside them for those who train them further."""
+        return None
+
+    def prepare(self, state: Any) -> None:
+        """Before the first round: what has to be tried in the env, counted into the State's env_steps. It leaves fresh
+        episodes."""
+
     def needs(self) -> dict[str, Need]:
         """The data of one update; empty: there is nothing to learn."""
         return {}
@@ -104,6 +112,10 @@ class RewardLearner(Learner):
 
     def prior(self) -> Selector:
         return self.selector
+
+    def kept_critic(self) -> nn.Module | None:
+        found = getattr(self.agent, "critic", None)
+        return found if isinstance(found, nn.Module) else None
 
     def needs(self) -> dict[str, Need]:
         return {"batch": Need("transitions", self.batch_size)}

@@ -1,0 +1,273 @@
+"""Finetuning: a skill is chosen by trial, then trained further on the task's own reward, its z fixed.
+
+DIAYN, section 4.2.1 (Eysenbach et al. 2018): the skill of the highest reward, then SAC. Its code takes the mean of two
+rollouts of each skill. The URL benchmark's code never chooses: finetuning goes on drawing a random skill every 50
+steps (DIAYN), or pins z to a constant (CIC).
+
+What neither has: ``hold_actor``. Gradients of a critic that has learnt nothing yet, or another reward, undo a kept
+actor within some hundred updates, and a sparse reward is then not found again; so the critic learns first.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skillrl.agents.base import Agent, build, check, check_whole
+from skillrl.agents.sac import SAC
+from skillrl.data.collector import Collector
+from skillrl.downstream.base import Measured, Use
+from skillrl.evaluation.protocol import control_metrics
+from skillrl.evaluation.rollouts import rollout
+from skillrl.learners.base import Batches, Learner
+from skillrl.networks import Critic
+from skillrl.selector import Always, Fixed, Selector
+from skillrl.skill_choice import SuccessiveElimination
+from skillrl.skill_policy import ActorPolicy, SkillPolicy, columns_on, freeze
+from skillrl.spec import Batch, Metrics, Need, Spec
+from skillrl.training import Schedule, State, store
+
+KEEP = {"none": (False, False), "actor": (True, False), "critic": (False, True), "both": (True, True)}
+TUNED_AGENT = partial(SAC, alpha_init=0.1)  # from 1 the entropy bonus would undo a kept actor before it falls
+
+
+class Finetune(Use):
+    """The best skill, trained further on the task's reward.
+
+    Args:
+        env_steps: budget in primitive steps, those of the choice included. warmup, collect, updates, overlap: as in
+            pretraining. capacity: of the replay, in env steps; it holds the rollouts of the choice too.
+        keep: actor, critic, both, or none: training from scratch, with the same networks.
+        skill: best, or a skill's number; of a continuous space, among 16 fixed draws.
+        hold_actor: env steps after the choice for which a kept actor stays as it is, while the critic learns.
+        confidence: of the choice. choice_env_steps: no further round of rollouts is begun once so many were spent.
+        agent: the RL backbone. batch_size: transitions an update.
+    """
+
+    name, folder = "finetune", "finetuned"
+
+    def __init__(
+        self,
+        *,
+        env_steps: int = 100_000,
+        warmup: int = 1_000,
+        collect: int = 8,
+        updates: int = 1,
+        overlap: bool = False,
+        capacity: int = 1_000_000,
+        keep: str = "actor",
+        skill: int | str = "best",
+        hold_actor: int = 5_000,
+        confidence: float = 0.95,
+        choice_env_steps: int = 20_000,
+        agent: Callable[..., Agent] = TUNED_AGENT,
+        batch_size: int = 256,
+    ):
+        if keep not in KEEP:
+            raise ValueError(f"downstream.keep is {keep!r}: it can be {', '.join(KEEP)}")
+        if isinstance(skill, str) and skill != "best":
+            raise ValueError(f"downstream.skill is {skill!r}: it must be best or a skill's number")
+        if skill == "best" and keep != "none" and env_steps <= choice_env_steps:
+            raise ValueError(
+                f"downstream.choice_env_steps is {choice_env_steps}: it must be less than downstream.env_steps, "
+                f"{env_steps}, or there is nothing left to train"
+            )
+        check_whole("downstream", choice_env_steps=choice_env_steps, batch_size=batch_size)
+        check("downstream", hold_actor=(hold_actor, "[0, inf)"))
+        SuccessiveElimination(1, confidence=confidence)
+        self.schedule = Schedule(env_steps, warmup, collect, updates, overlap)
+        self.capacity = capacity
+        self.settings: dict[str, Any] = {"keep": keep, "skill": skill, "agent": agent, "batch_size": batch_size}
+        self.settings |= {"hold_actor": hold_actor, "confidence": confidence, "choice_env_steps": choice_env_steps}
+
+    def learner(
+        self,
+        spec: Spec,
+        skills: SkillPolicy,
+        controller: Callable[..., Learner] | None,
+        critic: Callable[[], dict[str, Tensor]],
+    ) -> "Finetuned":
+        """One of ``skills``, to be trained on the task of ``spec``."""
+        if controller is not None:
+            raise ValueError("downstream=finetune has no use for a controller: leave controller out")
+        return Finetuned(spec, skills, critic=critic, **self.settings)
+
+    def measure(self, learner: "Finetuned", env: Any, *, seed: int) -> Measured:
+        """How the skill did before, and what the choice cost."""
+        scores: dict[str, Any] = learner.chosen()
+        if learner.keep != "none":
+            before = control_metrics(rollout(env, learner.skills, Always(learner.z), seed=seed))
+            scores |= {f"{key}_before": before[key] for key in ("success_rate", "return_mean")}
+        return scores, {}
+
+
+class Finetuned(Learner):
+    """A copy of ``skills`` that the task's reward trains, of one z. For the arguments see Finetune."""
+
+    z: Tensor
+    choice: Tensor
+
+    def __init__(
+        self,
+        spec: Spec,
+        skills: SkillPolicy,
+        *,
+        agent: Callable[..., Agent],
+        keep: str,
+        skill: int | str,
+        hold_actor: int,
+        confidence: float,
+        choice_env_steps: int,
+        batch_size: int,
+        critic: Callable[[], dict[str, Tensor]],
+    ):
+        super().__init__(spec)
+        if not isinstance(skills, ActorPolicy):
+            raise ValueError(
+                f"downstream=finetune trains an actor, and these skills ({type(skills).__name__}) have none"
+            )
+        self.columns = spec.obs.columns(skills.obs)  # refuses skills of another observation
+        if skills.action != spec.action:
+            raise ValueError(f"these skills act with {skills.action}, the task wants {spec.action}")
+        self.keep, (kept_actor, kept_critic) = keep, KEEP[keep]
+        tensors = critic() if kept_critic else None
+        # the agent gets networks that hold what is kept, so that its target networks are copies of that
+        self.policy, self.agent = build(
+            agent,
+            spec,
+            critic=lambda *shapes: with_tensors(Critic(*shapes), tensors),  # type: ignore[arg-type]
+            policy_class=partial(copy_of, skills, kept_actor),  # type: ignore[arg-type]
+            **skills.arguments,
+        )
+        self.gamma, self.batch_size = self.agent.gamma, batch_size
+        self.confidence, self.choice_env_steps = confidence, choice_env_steps
+        self._skills = (freeze(skills),)  # in a tuple, so that nn.Module does not count it among its own
+
+        candidates = skills.space.enumerate()
+        if isinstance(skill, int) and not 0 <= skill < len(candidates):
+            raise ValueError(
+                f"downstream.skill is {skill}: it must be best or a number from 0 to {len(candidates) - 1}"
+            )
+        # from scratch there is nothing to choose from: a fresh network's skills are alike
+        self.by_trial = skill == "best" and keep != "none"
+        number = skill if isinstance(skill, int) else 0
+        self.register_buffer("candidates", candidates)
+        self.register_buffer("z", candidates[number].clone())
+        self.register_buffer("choice", torch.tensor([number, 0, 0, 0, 0]))  # as CHOICE names them
+        self.hold_actor = hold_actor if kept_actor else 0
+        if self.hold_actor:
+            self.actor_lr = self._actor_groups()[0]["lr"]
+            self.maintain(0)
+
+    CHOICE = ("skill", "rollouts", "rollouts_uniform", "env_steps", "decided")
+
+    @property
+    def skills(self) -> SkillPolicy:
+        """As they were."""
+        return self._skills[0]
+
+    def prior(self) -> Selector:
+        return Always(self.z)
+
+    def needs(self) -> dict[str, Need]:
+        return {"batch": Need("transitions", self.batch_size)}
+
+    # ---- the choice
+
+    def prepare(self, state: State) -> None:
+        """Try the skills out, as they were and by their mode; the transitions go into the replay as well."""
+        if not self.by_trial:
+            return
+        assert state.collector is not None
+        trial = SuccessiveElimination(len(self.get_buffer("candidates")), confidence=self.confidence)
+        most = min(self.choice_env_steps, state.schedule.total)
+        while not trial.decided and state.env_steps < most:
+            trial.tell(self.play(state, trial.left))
+        self.z.copy_(self.get_buffer("candidates")[trial.best])
+        counts = [trial.best, trial.rollouts, trial.rollouts_uniform, state.env_steps, trial.decided]
+        self.choice.copy_(torch.tensor(counts))
+        state.collector.reset(None)
+
+    def play(self, state: State, skills: list[int]) -> list[float]:
+        """The return of one episode of each skill."""
+        assert state.collector is not None
+        rows, returns = state.collector.num_envs, list[float]()
+        for first in range(0, len(skills), rows):
+            returns += self._episodes(state, skills[first : first + rows])
+        return returns
+
+    def _episodes(self, state: State, skills: list[int]) -> list[float]:
+        """Of at most as many skills as there are rows; rows that have none, or have ended, wait."""
+        assert state.collector is not None
+        env, device = state.collector.env, state.data.device
+        seed = int(torch.randint(2**31, (), generator=self.generator, device=self.generator.device))
+        number = torch.tensor(skills + [0] * (env.num_envs - len(skills)), device=device)
+        dealt = Fixed(self.get_buffer("candidates")[number])
+        play = Collector(env, self.skills, dealt, spec=self.spec, seed=seed, deterministic=True, device=device)
+        play.reset(seed)
+        running = torch.arange(env.num_envs, device=device) < len(skills)
+        returns = torch.zeros(env.num_envs, dtype=torch.float64, device=device)
+        while running.any():
+            step, _ = play.tick(running)
+            store(state, step, None)
+            state.env_steps += int(running.sum())
+            returns += torch.where(running, step["reward"], 0.0)
+            running = running & ~(step["terminated"] | step["truncated"])
+        return returns[: len(skills)].tolist()
+
+    def chosen(self) -> dict[str, int]:
+        """The skill; and if it was chosen by trial, at what cost, and whether the bounds told it from all others."""
+        found = {f"choice_{name}": int(value) for name, value in zip(self.CHOICE, self.choice.tolist(), strict=True)}
+        return found if self.by_trial else {"choice_skill": found["choice_skill"]}
+
+    # ---- the training
+
+    def update(self, batches: Batches) -> Metrics:
+        batch = batches["batch"]
+        assert isinstance(batch, Batch)
+        columns, z = columns_on(self.columns, batch["obs"].device), self.z.expand_as(batch["z"])
+        seen = batch.replace(obs=batch["obs"][..., columns], next_obs=batch["next_obs"][..., columns], z=z, next_z=z)
+        return self.agent.update(seen, self.generator) | {"reward/task": batch["reward"].mean()}
+
+    def maintain(self, env_steps: int) -> Metrics:
+        """Hold the actor, or let it go."""
+        if self.hold_actor:
+            held = env_steps - int(self.choice[self.CHOICE.index("env_steps")]) < self.hold_actor
+            for group in self._actor_groups():
+                group["lr"] = 0.0 if held else self.actor_lr
+        return {f"choice/{name.removeprefix('choice_')}": torch.tensor(value) for name, value in self.chosen().items()}
+
+    def _actor_groups(self) -> list[dict[str, Any]]:
+        optimizer = getattr(self.agent, "actor_optimizer", None)
+        if optimizer is None:
+            raise ValueError(
+                f"downstream.hold_actor: {type(self.agent).__name__} has no optimiser of the actor alone: 0"
+            )
+        return list(optimizer.param_groups)
+
+    def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
+        """Moves to a device together with the skills as they were."""
+        self.skills._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+
+def copy_of(skills: SkillPolicy, kept: bool, **arguments: Any) -> SkillPolicy:
+    """A policy of the same architecture, fresh or with the same weights, that can be trained."""
+    fresh = type(skills)(**arguments)
+    if kept:
+        fresh.load_state_dict(skills.state_dict())
+    return fresh
+
+
+def with_tensors(critic: Critic, tensors: dict[str, Tensor] | None) -> Critic:
+    """The critic, its weights exchanged where there are others. Errors: ValueError where they do not fit."""
+    if tensors is not None:
+        try:
+            critic.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ValueError(
+                "downstream.keep: the critic of these skills is of another shape, keep the actor"
+            ) from error
+    return critic
