@@ -18,7 +18,7 @@ from skillrl.loggers import Logger
 from skillrl.runtime import place, seed_everything
 from skillrl.signals import Signals
 from skillrl.spec import Spec
-from skillrl.training import Hook, Schedule, State, begin, train
+from skillrl.training import Guest, Hook, Schedule, State, begin, train
 
 log = logging.getLogger(__name__)
 
@@ -72,13 +72,18 @@ class Phase:
             learner = place(self.learner(Spec.from_env(env)), device, self.seed)
             data = Replay(self.capacity, env.num_envs, gamma=learner.gamma, device=device, seed=self.seed)
             state = begin(env=env, learner=learner, data=data, schedule=self.schedule, seed=self.seed)
+            if isinstance(learner, Guest):
+                checkpoints.extra["guest"] = learner.luggage
             if checkpoints.restore(state) and not env.metadata.get("exact_resume", True):
                 log.warning("the physics of this env cannot be saved: the resumed run begins fresh episodes")
             logger.start(self.name, self.schedule.total, state.env_steps)
-            saving = Saving(checkpoints, checkpoint_every, signals)
+            saving = Saving(checkpoints, checkpoint_every, signals, state.env_steps)
             hooks: list[Hook] = [partial(log_round, logger), saving, *self.hooks]
             with signals.deferred():
-                train(env=env, learner=learner, data=data, schedule=self.schedule, hooks=hooks, state=state)
+                if isinstance(learner, Guest):
+                    learner.learn(state, hooks, stop=lambda: bool(signals.seen))
+                else:
+                    train(env=env, learner=learner, data=data, schedule=self.schedule, hooks=hooks, state=state)
                 checkpoints.save(state)
         self.save(learner, state)
 
@@ -90,17 +95,15 @@ class Saving:
     checkpoints: Checkpoints
     every: int
     signals: Signals
+    last: int
+    """Env steps when it was last called: a guest's rounds differ in length."""
 
     def __call__(self, state: State) -> None:
-        if passed(state, self.every) or self.signals.seen:
+        before, self.last = self.last, state.env_steps
+        if state.env_steps // self.every > before // self.every or self.signals.seen:
             self.checkpoints.save(state)
         if self.signals.seen:
             raise Stopped(self.signals.seen)
-
-
-def passed(state: State, every: int) -> bool:
-    """Whether the newest round reached a multiple of ``every`` env steps."""
-    return state.env_steps // every > (state.env_steps - state.schedule.collect) // every
 
 
 def log_round(logger: Logger, state: State) -> None:

@@ -27,7 +27,7 @@ from skillrl.runtime import Runtime, setup_runtime, spawn_seeds
 from skillrl.signals import Signals
 from skillrl.skill_policy import SkillPolicy
 from skillrl.spec import Spec
-from skillrl.training import Schedule, State
+from skillrl.training import Guest, Schedule, State
 
 Build = Callable[..., Any]
 
@@ -122,7 +122,10 @@ class Run:
                 with bad_input("downstream"):
                     self.phases[-1].check("downstream", num_envs)
                 with bad_input("controller"):
-                    self.user(spec, skills).needs()
+                    user = self.user(spec, skills)
+                    user.needs()
+                    if isinstance(user, Guest):
+                        user.rehearse(num_envs, self.phases[-1].schedule.total)
 
     @contextmanager
     def _look_at(self, key: str, node: Config) -> Iterator[tuple[Spec, int]]:
@@ -185,6 +188,8 @@ class Run:
 
     def _save_controller(self, learner: Learner, state: State) -> None:
         (self.folder / "controller").mkdir(exist_ok=True)
+        if isinstance(learner, Guest):
+            learner.export(self.folder / "controller")
         write_tensors(self.folder / "controller" / "model.safetensors", learner)
 
     # ---- what came of it
