@@ -132,10 +132,10 @@ class SB3(Controller):
         if isinstance(given.get("action_noise"), Real):
             shape = env.action_space.shape or ()
             given["action_noise"] = NormalActionNoise(np.zeros(shape), np.full(shape, float(given["action_noise"])))
-        given = {"policy": "MlpPolicy", **given, "env": env, "seed": seed, "device": device}
+        given = {"policy": "MlpPolicy", **given, "env": env, "gamma": self.gamma**self.hold}
         name = self.algorithm.__name__
         try:
-            return self.algorithm(**given, gamma=self.gamma**self.hold)
+            return self.algorithm(**given, seed=seed, device=device)
         except AssertionError as error:  # that is how it checks what it is given
             if "action spaces" not in str(error):
                 raise ValueError(f"controller.kwargs of {name}: {error}") from error
