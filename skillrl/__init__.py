@@ -15,8 +15,22 @@ _EXPORTS = {
     "save": "skillrl.skill_library",
     "SkillEnv": "skillrl.composition.skill_env",
     "SkillVectorEnv": "skillrl.composition.skill_env",
+    "SB3VecEnv": "skillrl.composition.sb3_vec_env",
+    "make_env": "skillrl.record",
 }
-__all__ = ["Dataset", "Replay", "Schedule", "SkillEnv", "SkillVectorEnv", "Spec", "load", "save", "train"]
+__all__ = [
+    "Dataset",
+    "Replay",
+    "SB3VecEnv",
+    "Schedule",
+    "SkillEnv",
+    "SkillVectorEnv",
+    "Spec",
+    "load",
+    "make_env",
+    "save",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -161,12 +161,14 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def distrust(config: Config) -> None:
-    """Of a config that was read from disk: no env imports a module that nobody on this command line has trusted."""
+    """Of a config that was read from disk: no env's id and no controller's algorithm imports a module that nobody on
+    this command line has trusted."""
     trusted = config["runtime"]["trusted"]
     for where, node in nodes(config):
-        module = str(node.get("id", "")).rpartition(":")[0]
-        if module and not skill_library.within(module, trusted):
-            raise BadInput(f"{where}.id is {node['id']!r}, which runs {module}: allow it with runtime.trusted")
+        for key, mark, known in (("id", ":", ()), ("algorithm", ".", skill_library.ALLOWED)):
+            module = str(node.get(key, "")).rpartition(mark)[0]
+            if module and not skill_library.within(module, (*known, *trusted)):
+                raise BadInput(f"{where}.{key} is {node[key]!r}, which runs {module}: allow it with runtime.trusted")
 
 
 def with_env_of_skills(config: Config) -> Config:

@@ -19,7 +19,7 @@ from skillrl.loggers import Logger
 from skillrl.runtime import place, seed_everything
 from skillrl.signals import Signals
 from skillrl.spec import Spec
-from skillrl.training import Hook, Schedule, State, begin, train
+from skillrl.training import Guest, Hook, Schedule, State, begin, train
 
 log = logging.getLogger(__name__)
 
@@ -78,13 +78,18 @@ class Phase:
             stage = env if self.dataset is None else None
             data = self._data(learner, env.num_envs, device, checkpoints)
             state = begin(env=stage, learner=learner, data=data, schedule=self.schedule, seed=self.seed)
+            if isinstance(learner, Guest):
+                checkpoints.extra["guest"] = learner.luggage
             if checkpoints.restore(state) and stage and not stage.metadata.get("exact_resume", True):
                 log.warning("the physics of this env cannot be saved: the resumed run begins fresh episodes")
             logger.start(self.name, self.schedule.total, state.steps)
-            saving = Saving(checkpoints, checkpoint_every, signals)
-            hooks: list[Hook] = [partial(log_round, logger), saving, *self.hooks]
+            saving = Saving(checkpoints, checkpoint_every, signals, state.steps)
+            hooks: list[Hook] = [partial(log_round, logger), *self.hooks, saving]
             with signals.deferred():
-                train(env=stage, learner=learner, data=data, schedule=self.schedule, hooks=hooks, state=state)
+                if isinstance(learner, Guest):
+                    learner.learn(state, hooks, stop=lambda: bool(signals.seen))
+                else:
+                    train(env=stage, learner=learner, data=data, schedule=self.schedule, hooks=hooks, state=state)
                 checkpoints.save(state)
         self.save(learner, state)
 
@@ -112,17 +117,15 @@ class Saving:
     checkpoints: Checkpoints
     every: int
     signals: Signals
+    last: int
+    """Steps when it was last called: a guest's rounds differ in length."""
 
     def __call__(self, state: State) -> None:
-        if passed(state, self.every) or self.signals.seen:
+        before, self.last = self.last, state.steps
+        if state.steps // self.every > before // self.every or self.signals.seen:
             self.checkpoints.save(state)
         if self.signals.seen:
             raise Stopped(self.signals.seen)
-
-
-def passed(state: State, every: int) -> bool:
-    """Whether the newest round reached a multiple of ``every`` steps."""
-    return state.steps // every > state.steps_before // every
 
 
 def log_round(logger: Logger, state: State) -> None:

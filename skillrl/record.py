@@ -3,16 +3,18 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from gymnasium.vector import VectorEnv
 
+from skillrl import skill_library
 from skillrl.atomic import write
-from skillrl.config import Config, complete
-from skillrl.errors import BadInput
+from skillrl.config import Config, check_nodes, complete, distrust, nodes
+from skillrl.errors import BadInput, bad_input
 from skillrl.runtime import record
 
 
@@ -61,6 +63,30 @@ def read_config(folder: str | Path) -> Config:
     except (OSError, yaml.YAMLError, TypeError, KeyError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} is not the config of a run: {type(error).__name__}") from error
     return config
+
+
+def make_env(path: str | Path, *, num_envs: int = 1, trusted: Iterable[str] = ()) -> Any:
+    """The env of a run's folder, with ``num_envs`` rows in this process: its task, or where it has none, its env.
+
+    Of a ``skills/`` folder by itself, the env that they were learnt in. trusted: packages that it may come from beside
+    ours. Errors: ValueError of one line where there is none, or where it would run code that is not trusted.
+    """
+    if is_run(path):
+        config = read_config(path)
+        node = config["task"] or config["env"]
+    else:
+        node = skill_library.about(path)["about"].get("env")
+    if len(list(nodes(node))) != 1:
+        raise BadInput(f"{path} does not say which env it belongs to: make one of its class, from envs/")
+    trusted = tuple(trusted)
+    with bad_input(f"env of {path}"):
+        check_nodes({"env": node}, trusted)
+        distrust({"env": node, "runtime": {"trusted": trusted}})
+        make = skill_library.resolve(node["_target_"], trusted)
+        if not issubclass(make, VectorEnv):
+            raise ValueError(f"{node['_target_']} is no vector env")
+        arguments = {key: value for key, value in node.items() if key != "_target_"}
+        return make(**arguments | {"num_envs": num_envs} | ({"workers": 0} if "workers" in node else {}))
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from skillrl.runtime import Runtime, setup_runtime, spawn_seeds
 from skillrl.signals import Signals
 from skillrl.skill_policy import SkillPolicy
 from skillrl.spec import Spec
-from skillrl.training import Schedule, State
+from skillrl.training import Guest, Schedule, State
 
 Build = Callable[..., Any]
 
@@ -131,7 +131,10 @@ class Run:
                 with bad_input("downstream"):
                     self.phases[-1].check("downstream", num_envs)
                 with bad_input("downstream" if self.config["controller"] is None else "controller"):
-                    self.user(spec, skills, critic).needs()
+                    user = self.user(spec, skills, critic)
+                    user.needs()
+                    if isinstance(user, Guest):
+                        user.rehearse(num_envs, self.phases[-1].schedule.total)
 
     @contextmanager
     def _look_at(self, key: str, node: Config) -> Iterator[tuple[Spec, int]]:
@@ -198,6 +201,8 @@ class Run:
         if learner.policy is not None:  # skills of its own
             about = {"env": self.task, "downstream": self.config["downstream"], "env_steps": state.env_steps}
             skill_library.save(learner.policy, result.parent / "skills", about=about)
+        if isinstance(learner, Guest):
+            learner.export(result.parent)
         write_tensors(result, learner)
 
     # ---- what came of it

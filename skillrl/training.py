@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from skillrl.data.collector import Collector
 from skillrl.data.replay import Replay
@@ -69,6 +70,27 @@ class State:
 
 
 Hook = Callable[[State], Any]
+
+
+@runtime_checkable
+class Guest(Protocol):
+    """A learner of a library that owns its loop: it runs in place of ``train``, over the same State and hooks."""
+
+    luggage: Any
+    """Has ``state_dict`` and ``load_state_dict``: what a checkpoint needs beyond the learner's tensors."""
+
+    def rehearse(self, num_envs: int, env_steps: int) -> None:
+        """Errors: ValueError, where it could not learn from ``num_envs`` rows within ``env_steps``."""
+
+    def learn(self, state: State, hooks: Iterable[Hook], *, stop: Callable[[], bool]) -> None:
+        """Step ``state.collector`` and learn until ``state.finished()``.
+
+        hooks are called between two rounds of its own, with all of State brought up to date. When ``stop()`` turns true
+        it ends at the newest of these moments: what came after has not been.
+        """
+
+    def export(self, folder: Path) -> None:
+        """Write what was learnt in the library's own format, for its own users."""
 
 
 def begin(*, env: Any, learner: "Learner", data: Replay, schedule: Schedule, seed: int = 0) -> State:

@@ -43,7 +43,7 @@ ALLOWED: dict[str, list[str]] = {
     "atomic": [],
     "errors": [],
     "signals": ["errors"],
-    "record": ["atomic", "config", "errors", "runtime"],
+    "record": ["atomic", "config", "errors", "runtime", "skill_library"],
     "resume": ["config", "errors"],
     "settings": ["config"],
     "skill_library": [*POLICIES, "atomic"],

@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from skillrl.data.collector import Collector
 from skillrl.selector import Selector
 from skillrl.skill_policy import SkillPolicy, freeze
+from skillrl.skill_spaces import SkillSpace
 from skillrl.spec import Carry, Discrete, Selection, Spec
 
 
@@ -22,6 +23,8 @@ class Chosen(Selector):
     """Hands over what was put into ``choice`` (N, ...): an action of somebody else's."""
 
     def __init__(self, policy: SkillPolicy, hold: int | None):
+        if hold is not None and hold < 1:
+            raise ValueError(f"hold is {hold}: a decision lasts at least 1 env step")
         self.space, self.hold = policy.space, hold
         self.choice: Tensor | None = None
         self.rows = torch.empty(0, dtype=torch.int64)
@@ -31,6 +34,14 @@ class Chosen(Selector):
     ) -> Selection:
         assert self.choice is not None
         return Selection(self.space.project(self.choice[self.rows]))
+
+
+def action_space(skills: SkillSpace) -> gym.Space:
+    """What one choice among ``skills`` is to Gymnasium: a number, or a box in [-1, 1]."""
+    action = skills.action()
+    if isinstance(action, Discrete):
+        return gym.spaces.Discrete(action.n)
+    return gym.spaces.Box(-1.0, 1.0, action.shape, np.float32)
 
 
 class SkillVectorEnv(VectorEnv):
@@ -54,25 +65,32 @@ class SkillVectorEnv(VectorEnv):
         deterministic: bool = True,
         seed: int = 0,
     ):
-        if hold < 1:
-            raise ValueError(f"hold is {hold}: a decision lasts at least 1 env step")
-        self.env, self.num_envs = env, env.num_envs
-        self.seed = seed
-        self.chosen = Chosen(policy, hold)
+        chosen = Chosen(policy, hold)
         spec = Spec.from_env(env)
-        self.collector = Collector(
-            env, freeze(policy), self.chosen, spec=spec, gamma=gamma, seed=seed, deterministic=deterministic
+        self._show(
+            Collector(env, freeze(policy), chosen, spec=spec, gamma=gamma, seed=seed, deterministic=deterministic),
+            chosen,
+            seed,
         )
-        action = policy.space.action()
+
+    @classmethod
+    def around(cls, collector: Collector, *, hold: int, seed: int = 0) -> "SkillVectorEnv":
+        """The face of a collector that may be on its way: it gets another selector, and its episodes go on."""
+        env = cls.__new__(cls)
+        chosen = Chosen(collector.policy, hold)
+        collector.selector = chosen
+        env._show(collector, chosen, seed)
+        return env
+
+    def _show(self, collector: Collector, chosen: Chosen, seed: int) -> None:
+        env = collector.env
+        self.env, self.num_envs, self.seed = env, env.num_envs, seed
+        self.collector, self.chosen = collector, chosen
         self.single_observation_space = env.single_observation_space
-        self.single_action_space: gym.Space = (
-            gym.spaces.Discrete(action.n)
-            if isinstance(action, Discrete)
-            else gym.spaces.Box(-1.0, 1.0, action.shape, np.float32)
-        )
+        self.single_action_space = action_space(collector.policy.space)
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, self.num_envs)
         self.action_space = gym.vector.utils.batch_space(self.single_action_space, self.num_envs)
-        self.metadata = {**env.metadata, "autoreset_mode": AutoresetMode.SAME_STEP, "hold": hold}
+        self.metadata = {**env.metadata, "autoreset_mode": AutoresetMode.SAME_STEP, "hold": chosen.hold}
         self.render_mode = getattr(env, "render_mode", None)
 
     def reset(
@@ -88,16 +106,16 @@ class SkillVectorEnv(VectorEnv):
             if not hasattr(self, "_seeds"):
                 self._seeds = np.random.SeedSequence(self.seed)
             self.collector.reset(int(self._seeds.spawn(1)[0].generate_state(1)[0]))
-        return self.collector.obs.numpy().copy(), dict(self.collector.info)
+        return self.collector.obs.cpu().numpy().copy(), dict(self.collector.info)
 
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One decision in every row."""
-        n, collector = self.num_envs, self.collector
-        self.chosen.choice = torch.as_tensor(np.asarray(actions).copy())
-        active = torch.ones(n, dtype=torch.bool)
-        reward, discount = torch.zeros(n), torch.zeros(n)
-        terminated, truncated = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)
-        duration = torch.zeros(n, dtype=torch.int64)
+        n, collector, on = self.num_envs, self.collector, self.collector.device
+        self.chosen.choice = torch.as_tensor(np.asarray(actions).copy(), device=on)
+        active = torch.ones(n, dtype=torch.bool, device=on)
+        reward, discount = torch.zeros(n, device=on), torch.zeros(n, device=on)
+        terminated, truncated = torch.zeros_like(active), torch.zeros_like(active)
+        duration = torch.zeros(n, dtype=torch.int64, device=on)
         final_obs = torch.zeros_like(collector.obs)
         while bool(active.any()):
             self.chosen.rows = (collector.due & active).nonzero().squeeze(-1)
@@ -111,19 +129,20 @@ class SkillVectorEnv(VectorEnv):
             final_obs[rows] = step["next_obs"][rows]
             self._keep_infos(step, rows)
             active[rows] = False
-        done = (terminated | truncated).numpy()
-        info = dict(collector.info) | {"duration": duration.numpy(), "discount": discount.numpy()}
+        done = (terminated | truncated).cpu().numpy()
+        info = dict(collector.info) | {"duration": duration.cpu().numpy(), "discount": discount.cpu().numpy()}
         if done.any():
-            info |= {"final_obs": final_obs.numpy(), "_final_obs": done, "final_info": dict(self._final)}
-        return collector.obs.numpy().copy(), reward.double().numpy(), terminated.numpy(), truncated.numpy(), info
+            info |= {"final_obs": final_obs.cpu().numpy(), "_final_obs": done, "final_info": dict(self._final)}
+        paid, ended, cut = (value.cpu().numpy() for value in (reward.double(), terminated, truncated))
+        return collector.obs.cpu().numpy().copy(), paid, ended, cut, info
 
     def _keep_infos(self, step: dict[str, Tensor], rows: Tensor) -> None:
         """The infos of the state that each row's decision led to."""
         self._final: dict[str, np.ndarray] = getattr(self, "_final", {})
         for key, value in step.items():
             if key.startswith("info/"):
-                kept = self._final.setdefault(key.removeprefix("info/"), value.numpy().copy())
-                kept[rows.numpy()] = value[rows].numpy()
+                kept = self._final.setdefault(key.removeprefix("info/"), value.cpu().numpy().copy())
+                kept[rows.cpu().numpy()] = value[rows].cpu().numpy()
 
     def render_rows(self, rows: Any, **arguments: Any) -> list[np.ndarray]:
         """Frames of the env below."""
