@@ -82,7 +82,11 @@ class Phase:
                 log.warning("the physics of this env cannot be saved: the resumed run begins fresh episodes")
             logger.start(self.name, self.schedule.total, state.steps)
             saving = Saving(checkpoints, checkpoint_every, signals)
-            hooks: list[Hook] = [partial(log_round, logger), saving, *self.hooks]
+            hooks: list[Hook] = [
+                partial(log_round, logger),
+                *self.hooks,
+                saving,
+            ]  # a saved round has left all it leaves
             with signals.deferred():
                 train(env=stage, learner=learner, data=data, schedule=self.schedule, hooks=hooks, state=state)
                 checkpoints.save(state)
