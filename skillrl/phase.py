@@ -84,6 +84,7 @@ class Phase:
                 log.warning("the physics of this env cannot be saved: the resumed run begins fresh episodes")
             logger.start(self.name, self.schedule.total, state.steps)
             saving = Saving(checkpoints, checkpoint_every, signals, state.steps)
+            # saving comes last: a round that was saved has left all that it leaves
             hooks: list[Hook] = [partial(log_round, logger), *self.hooks, saving]
             with signals.deferred():
                 if isinstance(learner, Guest):

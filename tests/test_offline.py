@@ -65,16 +65,12 @@ def test_from_the_command_line_killed_resumed_and_extended(data: Path, tmp_path:
     """As one whole run, bit for bit; without its data where none is needed, and never with other data."""
     mine = tmp_path / "mine.npz"
     mine.write_bytes(data.read_bytes())
-    start = [*OFFLINE, f"data={mine}"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
+    new = [*OFFLINE, f"data={mine}", "evaluate=false", "snapshots=[30,60]"]
     jobs: list[Any] = [
-        [[*start, "pretrain.grad_steps=60", "evaluate=false", "snapshots=[30,60]", f"hydra.run.dir={whole}"], "", ""],
-        [
-            [*start, "pretrain.grad_steps=40", "evaluate=false", "snapshots=[30,60]", f"hydra.run.dir={parts}"],
-            "kill",
-            "000000000020.pt",
-        ],
-        [[f"resume={parts}"], "after stop", "000000000030.pt"],
+        [[*new, "pretrain.grad_steps=60", f"hydra.run.dir={whole}"], "", ""],
+        [[*new, "pretrain.grad_steps=40", f"hydra.run.dir={parts}"], "kill", "000000000020.pt"],
+        [[f"resume={parts}"], "after stop", "000000000030.pt"],  # a round that has left a snapshot
         [[f"resume={parts}"], "", ""],
     ]
     done = subprocess.run(
