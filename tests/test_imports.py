@@ -41,6 +41,7 @@ ALLOWED: dict[str, list[str]] = {
     "signals": ["errors"],
     "record": ["atomic", "config", "errors", "runtime"],
     "resume": ["config", "errors"],
+    "sweep": ["errors", "signals"],
     "skill_library": [*POLICIES, "atomic"],
     "data*": [*POLICIES, *DATA],
     "composition*": [*POLICIES, *DATA, "models", "models.*", "skill_library", "composition", "composition.*"],
