@@ -57,7 +57,7 @@ def budget(experiment: str, share: float) -> list[str]:
 def test_the_quickstart_at_two_percent(train: Any, tmp_path: Path, capsys: Any):
     share = budget("quickstart", 0.02)
     assert len(share) == 4
-    assert train("experiment=quickstart", *share, f"hydra.run.dir={tmp_path}") == 0
+    assert train("experiment=quickstart", *share, "logger=tensorboard", f"hydra.run.dir={tmp_path}") == 0
     assert capsys.readouterr().out.strip().splitlines()[-1] == f"report: {tmp_path / 'report.html'}"
     scores = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     assert scores.keys() >= MEASURED
@@ -82,6 +82,8 @@ def test_the_quickstart_at_two_percent(train: Any, tmp_path: Path, capsys: Any):
         "eval",
         "report.html",
     }
+    shown = next((tmp_path / "tensorboard" / "evaluation").iterdir()).stat().st_size
+    assert shown > (tmp_path / "eval" / "figures" / "trajectories.png").stat().st_size
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["status"] == "finished" and record["versions"]["torch"] and record["machine"] and record["command"]
     assert skillrl.load(tmp_path).space.n == scores["num_skills"]

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from config_values import CONF
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import train as train_script
@@ -246,9 +247,11 @@ def test_a_preset_says_that_it_is_a_sweep_of_which_each_job_composes(name: str):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", [f"sweep={name}"], return_hydra_config=True)
         assert cfg.hydra.mode.name == "MULTIRUN"
+        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
         for key, values in cfg.hydra.sweeper.params.items():
-            override = OverridesParser.create().parse_override(f"{key}={values}")
-            assert override.is_sweep_override()
-            if "glob" not in str(values):
-                for one in override.sweep_string_iterator():
-                    compose("train", [f"sweep={name}", f"{key}={one}"])
+            override = parser.parse_override(f"{key}={values}")
+            choices = list(override.sweep_string_iterator())
+            assert override.is_sweep_override() and len(choices) > 0
+            for choice in choices:
+                compose("train", [f"sweep={name}", f"{key}={choice}"])
+            assert key != "learner" or {"flat", "primitive"}.isdisjoint(choices), "these learn no skills"
