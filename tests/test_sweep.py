@@ -249,7 +249,7 @@ def test_a_preset_says_that_it_is_a_sweep_of_which_each_job_composes(name: str):
         assert cfg.hydra.mode.name == "MULTIRUN"
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
         for key, values in cfg.hydra.sweeper.params.items():
-            override = parser.parse_override(f"{key}={values}")
+            [override] = parser.parse_overrides([f"{key}={values}"])
             choices = list(override.sweep_string_iterator())
             assert override.is_sweep_override() and len(choices) > 0
             for choice in choices:
