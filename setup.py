@@ -16,6 +16,8 @@ setup(
         "mujoco>=3.11,<3.12",  # Ant's and Humanoid's physics differ by version
         "cloudpickle>=3,<4",
         "hydra-core>=1.3.2,<1.4",
+        "hydra-joblib-launcher>=1.2,<2",
+        "joblib>=1.3,<2",  # of the launcher, which would take any
         "wandb>=0.31,<1",
         "tensorboard>=2.19,<3",
         "stable-baselines3>=2.9,<3",

@@ -11,35 +11,74 @@ SKILLRL_TRACEBACK=1 shows where bad input was found.
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 CONF = Path(__file__).parent / "conf"
-LEFT_OUT = ("task", "downstream", "controller")
-"""Groups that a run can do without. Hydra has no ``downstream=null`` for a group, but ``~downstream``."""
+LEFT_OUT, NONE = ("task", "downstream", "controller"), "none"
+"""Groups that a run can do without. Hydra has no null for a group, so there null is an option of this name."""
+
+
+def job_name(overrides: Any) -> str:
+    """For conf/hydra: a job's folder in its sweep, called by what is not the same in all of the sweep, and its seed."""
+    from skillrl import sweep
+
+    parser = OverridesParser.create()
+    asked = parser.parse_overrides([a for a in sys.argv[1:] if not a.startswith("-") and a[-5:] != ".yaml"])
+    shared = [f"{o.get_key_element()}={o.get_value_element_as_str()}" for o in asked if not o.is_sweep_override()]
+    return sweep.job_name([o for o in overrides if o not in shared or o.startswith("seed=")])
+
+
+OmegaConf.register_new_resolver("job_name", job_name, replace=True)
+for group in LEFT_OUT:
+    ConfigStore.instance().store(name=NONE, node={group: None}, group=group, package="_global_")
+
+
+class Launched(Callback):
+    """For conf/hydra: what this process has launched as a sweep."""
+
+    folder: ClassVar[Path | None] = None
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        Launched.folder = Path(config.hydra.sweep.dir)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def launch(cfg: DictConfig) -> None:
-    """A new run, in Hydra's output directory."""
-    from skillrl.config import with_env_of_skills
-    from skillrl.errors import BadInput
-    from skillrl.record import is_run
-    from skillrl.run import Run
+    """A new run in Hydra's output directory, or a job of a sweep: new, or going on, or finished long ago."""
+    from skillrl import sweep
 
     job = HydraConfig.get()
-    folder = Path(job.runtime.output_dir)
-    if is_run(folder):
+    folder, sweeping = Path(job.runtime.output_dir), job.mode is RunMode.MULTIRUN
+    if not sweeping:
+        return start(cfg, folder)
+    apart = job.runtime.choices["hydra/launcher"] != "basic"
+    sweep.run_job(lambda: start(cfg, folder, sweeping=True), folder, apart=apart)
+
+
+def start(cfg: DictConfig, folder: Path, *, sweeping: bool = False) -> None:
+    """Errors: BadInput where ``folder`` holds a run already, unless it is this one in a sweep: that goes on."""
+    from skillrl.errors import BadInput
+    from skillrl.record import is_run, read_status
+    from skillrl.run import Run
+
+    if is_run(folder) and not sweeping:
         raise BadInput(f"hydra.run.dir: {folder} already holds a run: go on with resume={folder}, or name another")
     try:
-        config: Any = OmegaConf.to_container(cfg, resolve=True)
-        config |= {group: None for group in LEFT_OUT if f"~{group}" in job.overrides.task}
-        if config["skills"] and not any(o.startswith(("env=", "env.", "experiment=")) for o in job.overrides.task):
-            config = with_env_of_skills(config)
+        config = plain(cfg)
+        if is_run(folder):
+            check(config, folder)
+            if read_status(folder) == "finished":
+                return print(f"finished already: {folder}")
         run = Run(config, folder, build)
         run.execute()
     except BaseException:
@@ -47,6 +86,26 @@ def launch(cfg: DictConfig) -> None:
             discard(folder)
         raise
     announce(run)
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The composed config, without Hydra in it."""
+    from skillrl.config import complete, with_env_of_skills
+
+    job = HydraConfig.get()
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    config |= {group: None for group in LEFT_OUT if job.runtime.choices.get(group) == NONE}
+    if config["skills"] and not any(o.startswith(("env=", "env.", "experiment=")) for o in job.overrides.task):
+        config = with_env_of_skills(config)
+    return complete(config)
+
+
+def check(config: dict[str, Any], folder: Path) -> None:
+    """Errors: BadInput where the run in ``folder`` is of another config."""
+    from skillrl.record import read_config
+    from skillrl.resume import check_same
+
+    check_same(read_config(folder), config, folder)
 
 
 def resume(folder: str, overrides: list[str]) -> None:
@@ -90,15 +149,49 @@ def main() -> int:
         asked = [argument for argument in sys.argv[1:] if argument.startswith("resume=")]
         if asked:
             resume(asked[0].removeprefix("resume="), [a for a in sys.argv[1:] if a != asked[0]])
-        else:
-            sys.argv[1:] = [f"~{a[:-5]}" if a in [f"{group}=null" for group in LEFT_OUT] else a for a in sys.argv[1:]]
-            launch()
+            return 0
+        sys.argv[1:] = map(without_null, sys.argv[1:])
+        return launch_all()
     except (Exception, KeyboardInterrupt) as error:
         from skillrl.errors import exit_code
 
         return exit_code(error)
-    return 0
+
+
+def without_null(argument: str) -> str:
+    """``downstream=null,control`` as Hydra takes it."""
+    key, equals, value = argument.partition("=")
+    if key.lstrip("+") not in LEFT_OUT:
+        return argument
+    return key + equals + ",".join(NONE if choice.strip() == "null" else choice for choice in value.split(","))
+
+
+def launch_all() -> int:
+    """One run, or all jobs of a sweep. Returns the exit code."""
+    from skillrl.errors import Stopped
+    from skillrl.sweep import PassedOn, judge
+
+    Launched.folder, since = None, time.time()
+    with PassedOn() as signals:
+        try:
+            launch()
+        except BaseException as error:
+            stopped = isinstance(error, KeyboardInterrupt)
+            if Launched.folder is None or not (stopped or signals.seen):
+                raise
+            signals.seen = signals.seen or getattr(error, "code", 130) - 128
+    if Launched.folder is None:
+        return 0
+    code = judge(Launched.folder, since)
+    if signals.seen:
+        stop = Stopped(signals.seen)
+        stop.advice = f": go on with the same command and hydra.sweep.dir={Launched.folder}"
+        raise stop
+    print(f"sweep: {Launched.folder}")
+    return code
 
 
 if __name__ == "__main__":
+    from train import main  # type: ignore[no-redef]  # jobs of a sweep find what they need here by this name
+
     sys.exit(main())

@@ -53,16 +53,22 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):  # whoever read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CRASH
+    code, text = explain(error)
+    print(text, file=sys.stderr)
+    return code
+
+
+def explain(error: BaseException) -> tuple[int, str]:
+    """The exit code, and what there is to say: a line, or a traceback where no line would do."""
     if isinstance(error, KeyboardInterrupt):
         stop = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
-        print(f"stopped by {stop}{stop.advice}", file=sys.stderr)
-        return stop.code
-    code = _judge(error)
+        return stop.code, f"stopped by {stop}{stop.advice}"
+    code, text = _judge(error), []
     if code is None or os.environ.get("SKILLRL_TRACEBACK"):
-        traceback.print_exception(error)
+        text.append("".join(traceback.format_exception(error)).rstrip())
     if code is not None:
-        print(f"error: {_line(error)}", file=sys.stderr)
-    return CRASH if code is None else code
+        text.append(f"error: {_line(error)}")
+    return CRASH if code is None else code, "\n".join(text)
 
 
 def _judge(error: BaseException) -> int | None:

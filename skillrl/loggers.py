@@ -1,11 +1,14 @@
 """Where metrics go. Updates hand over tensors; they are averaged here and become numbers only when a row is written."""
 
 import csv
+import io
 import logging
 import os
 import resource
+import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -25,6 +28,7 @@ class Output(Protocol):
     """Somewhere else that rows go. If it fails, that costs one warning line and the run goes on without it."""
 
     def write(self, row: Row) -> None: ...
+    def evaluated(self, scores: Mapping[str, float], folder: Path) -> None: ...
     def close(self) -> None: ...
 
 
@@ -108,6 +112,11 @@ class Logger:
         self._console.row(row)
         self._outputs = [output for output in self._outputs if _try(output, "write", row)]
         return row
+
+    def evaluated(self, scores: Mapping[str, Any], folder: Path) -> None:
+        """Hand an evaluation to the outputs: its numbers, and the figures and videos in ``folder``."""
+        numbers = {name: float(value) for name, value in scores.items() if isinstance(value, int | float)}
+        self._outputs = [output for output in self._outputs if _try(output, "evaluated", numbers, folder)]
 
     def _measure(self, steps: int) -> Row:
         now = time.monotonic()
@@ -233,19 +242,56 @@ class TensorBoardOutput:
                 self._writers[phase].add_scalar(name, value, row[axis_of(row)])
         self._writers[phase].flush()
 
+    def evaluated(self, scores: Mapping[str, float], folder: Path) -> None:
+        """Under ``tensorboard/evaluation``. Videos become GIFs: it plays nothing else."""
+        writer = self._writers["evaluation"] = self._open("evaluation")
+        for name, value in scores.items():
+            writer.add_scalar(f"evaluation/{name}", value)
+        for name, path in _media(folder, "figures/*.png"):
+            writer._get_file_writer().add_summary(_picture(name, path.read_bytes()))
+        for name, path in _media(folder, "videos/*.mp4"):
+            writer._get_file_writer().add_summary(_picture(name, _as_gif(path)))
+        writer.flush()
+
     def close(self) -> None:
         for writer in self._writers.values():
             writer.close()
 
 
+def _media(folder: Path, pattern: str) -> list[tuple[str, Path]]:
+    """What an evaluation has drawn: (its name in a dashboard, its file). The twins for a dark page are left out."""
+    found = sorted(path for path in folder.glob(pattern) if not path.stem.endswith(".dark"))
+    return [(f"evaluation/{path.stem}", path) for path in found]
+
+
+def _picture(name: str, content: bytes) -> Any:
+    """A summary of a PNG or GIF as it is: the writer's own way would take it apart and pack it anew."""
+    from PIL import Image
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    with Image.open(io.BytesIO(content)) as opened:
+        width, height = opened.size
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
+    return Summary(value=[Summary.Value(tag=name, image=image)])
+
+
+def _as_gif(video: Path) -> bytes:
+    import imageio_ffmpeg
+
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(video), "-vf", "fps=10", "-f", "gif", "-"]
+    return subprocess.run(command, capture_output=True, check=True, timeout=120).stdout
+
+
 class WandbOutput:
     """A Weights & Biases run, offline unless asked otherwise; ``config.yaml`` of the run's folder goes with it.
+
+    A resumed run is the same one there: its id is kept in ``wandb/id``.
 
     Args:
         project: as in W&B.
         mode: offline, or online (needs an account and a network; failing that, a warning after ``timeout`` s).
-        group: runs of one sweep, by a common name.
-        timeout: seconds to wait for a start.
+        group: runs that belong together, by a common name; None: the folder's name of the sweep that they are jobs of.
+        timeout: seconds to wait for a start, and again for the last upload.
     """
 
     def __init__(
@@ -263,20 +309,32 @@ class WandbOutput:
         import yaml
 
         path = directory / "config.yaml"
+        config = yaml.safe_load(path.read_text()) if path.exists() else None
         self._run = wandb.init(
             project=project,
             mode=mode,  # type: ignore[arg-type]
-            group=group,
+            id=_kept_id(directory / "wandb" / "id"),
+            resume="allow" if mode == "online" else None,
+            group=_sweep_of(directory) if group is None else group,
+            job_type="control" if (config or {}).get("downstream") else "pretrain",
             name=directory.name,
             dir=str(directory),
-            config=yaml.safe_load(path.read_text()) if path.exists() else None,
-            settings=wandb.Settings(init_timeout=timeout, silent=True),
+            config=config,
+            settings=wandb.Settings(init_timeout=timeout, login_timeout=timeout, finish_timeout=timeout, silent=True),
         )
 
     def write(self, row: Row) -> None:
         phase = row["phase"]
         self._run.define_metric(f"{phase}/*", step_metric=f"{phase}/{axis_of(row)}")
         self._run.log({f"{phase}/{name}": value for name, value in row.items() if name != "phase"})
+
+    def evaluated(self, scores: Mapping[str, float], folder: Path) -> None:
+        import wandb
+
+        self._run.summary.update({f"evaluation/{name}": value for name, value in scores.items()})
+        figures = {name: wandb.Image(str(path)) for name, path in _media(folder, "figures/*.png")}
+        videos = {name: wandb.Video(str(path), format="mp4") for name, path in _media(folder, "videos/*.mp4")}
+        self._run.log(figures | videos)
 
     def close(self) -> None:
         self._run.finish()
@@ -285,6 +343,18 @@ class WandbOutput:
 def axis_of(row: Row) -> str:
     """What a row is drawn against: no row has env steps where there is no env."""
     return "env_steps" if row["env_steps"] else "grad_steps"
+
+
+def _kept_id(path: Path) -> str:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(uuid.uuid4().hex[:8])
+    return path.read_text()
+
+
+def _sweep_of(directory: Path) -> str | None:
+    """Hydra leaves its mark where a sweep's jobs lie."""
+    return directory.resolve().parent.name if (directory.parent / "multirun.yaml").exists() else None
 
 
 def _start(make: Callable[[Path], Output], directory: Path) -> Output | None:
@@ -297,7 +367,7 @@ def _start(make: Callable[[Path], Output], directory: Path) -> Output | None:
         return None
 
 
-def _try(output: Output, method: str, *arguments: Row) -> bool:
+def _try(output: Output, method: str, *arguments: Any) -> bool:
     try:
         getattr(output, method)(*arguments)
     except Exception as error:

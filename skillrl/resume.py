@@ -1,5 +1,7 @@
 """What a saved config may be given anew: the machine, the logger, a larger budget."""
 
+from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,34 @@ def set_runtime(config: Config, runtime: Config) -> None:
         if node.get("workers") == config["runtime"].get("workers"):
             node["workers"] = runtime.get("workers")
     config["runtime"] = runtime
+
+
+def check_same(saved: Config, config: Config, folder: Path) -> None:
+    """The run that ``saved`` describes is the one that ``config`` asks for, on whatever machine and with any logger.
+
+    Errors: BadInput naming what differs.
+    """
+    known = deepcopy(saved)
+    set_runtime(known, config["runtime"])
+    if config["skills"] is not None:
+        config = config | {"skills": str(Path(config["skills"]).resolve())}  # as a run writes it down
+    old, new = ({key: c[key] for key in c if key not in ("runtime", "logger")} for c in (known, config))
+    if unlike := [f"{key} is {_short(there)} there and {_short(here)} here" for key, there, here in _unlike(old, new)]:
+        more = f" (and {len(unlike) - 1} more)" if len(unlike) > 1 else ""
+        raise BadInput(f"{folder} holds a run of another config: {unlike[0]}{more}. Name another hydra.sweep.dir")
+
+
+def _unlike(old: Any, new: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """The leaves in which two plain trees differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from _unlike(old.get(key), new.get(key), f"{where}.{key}" if where else key)
+    elif old != new:
+        yield where, old, new
+
+
+def _short(value: Any) -> str:
+    return text if len(text := repr(value)) <= 80 else f"{text[:77]}..."
 
 
 def _set(config: Config, group: str, node: Config) -> None:

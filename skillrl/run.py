@@ -174,8 +174,8 @@ class Run:
             for phase in self.phases:
                 every = self.config["checkpoint_every"]
                 phase.train(device=self.device, logger=logger, signals=signals, checkpoint_every=every)
-        if self.config["evaluate"]:
-            self.evaluate()
+            if self.config["evaluate"]:
+                logger.evaluated(self.evaluate(), self.folder / "eval")
 
     def check_order(self) -> None:
         """No phase may go on once a later one has built on its result."""

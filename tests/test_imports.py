@@ -46,6 +46,7 @@ ALLOWED: dict[str, list[str]] = {
     "record": ["atomic", "config", "errors", "runtime", "skill_library"],
     "resume": ["config", "errors"],
     "settings": ["config"],
+    "sweep": ["errors", "signals"],
     "skill_library": [*POLICIES, "atomic"],
     "data*": [*POLICIES, *DATA, "atomic"],
     "offline": [*FOUNDATION, *DATA, "learners.base", "errors"],

@@ -2,9 +2,11 @@
 
 import csv
 import errno
+import io
 import os
 import pty
 import resource
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -364,6 +367,107 @@ def test_wandb_online_without_a_network_costs_seconds_and_a_warning(
     [warning] = [record.getMessage() for record in caplog.records if record.name == "skillrl.loggers"]
     assert warning.startswith("WandbOutput did not start, the run goes on without it:") and "\n" not in warning
     assert len(rows(tmp_path)) == 1
+
+
+@contextmanager
+def server_that_never_answers() -> Iterator[str]:
+    """Its address. It takes every connection, and reads nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.listen(100)
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_wandb_online_with_a_network_that_hangs_costs_seconds_and_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    with server_that_never_answers() as address:
+        monkeypatch.setenv("WANDB_BASE_URL", address)
+        before = time.monotonic()
+        with Logger(tmp_path, outputs=[partial(WandbOutput, mode="online", timeout=2)]) as logger:
+            logger.write(env_steps=1, grad_steps=1)
+        assert time.monotonic() - before < 30, "on a busy machine; W&B itself would go on for minutes"
+    [warning] = [record.getMessage() for record in caplog.records if record.name == "skillrl.loggers"]
+    assert warning.startswith("WandbOutput did not start, the run goes on without it:") and "\n" not in warning
+    assert len(rows(tmp_path)) == 1
+
+
+class OfWandb:
+    """W&B's run, as far as an output talks to it."""
+
+    def __init__(self, **arguments: Any):
+        self.arguments, self.summary, self.logged = arguments, {}, []
+
+    def log(self, values: dict) -> None:
+        self.logged.append(values)
+
+    def finish(self) -> None:
+        pass
+
+
+def test_wandb_groups_a_sweep_and_knows_a_resumed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import wandb
+
+    monkeypatch.setattr(wandb, "init", OfWandb)
+    job = tmp_path / "my_sweep" / "seed-0"
+    job.mkdir(parents=True)
+    (job / "config.yaml").write_text("seed: 0\ndownstream: {x: 1}\n")
+    runs = [WandbOutput(job)._run.arguments for _ in range(2)]
+    assert runs[0]["group"] is None and runs[0]["job_type"] == "control" and runs[0]["name"] == "seed-0"
+    assert runs[0]["id"] == runs[1]["id"] and runs[0]["config"]["seed"] == 0
+    (tmp_path / "my_sweep" / "multirun.yaml").touch()
+    assert WandbOutput(job)._run.arguments["group"] == "my_sweep"
+    assert WandbOutput(job, group="mine")._run.arguments["group"] == "mine"
+    other = WandbOutput(tmp_path / "alone")._run.arguments
+    assert other["id"] != runs[0]["id"] and other["job_type"] == "pretrain" and other["group"] is None
+
+
+@pytest.fixture
+def evaluation(tmp_path: Path) -> Path:
+    """Figures and a video, as an evaluation leaves them."""
+    import imageio_ffmpeg
+    from PIL import Image
+
+    folder = tmp_path / "eval"
+    for name in ("figures", "videos"):
+        (folder / name).mkdir(parents=True)
+    for name in ("paths.png", "paths.dark.png"):
+        Image.new("RGB", (30, 20), "red").save(folder / "figures" / name)
+    video = imageio_ffmpeg.write_frames(folder / "videos" / "skills.mp4", (32, 16), fps=10, macro_block_size=16)
+    video.send(None)
+    for shade in (0, 100, 200):
+        video.send(bytes([shade]) * (32 * 16 * 3))
+    video.close()
+    return folder
+
+
+def test_tensorboard_shows_the_evaluation(tmp_path: Path, evaluation: Path, caplog: pytest.LogCaptureFixture):
+    from PIL import Image
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with Logger(tmp_path, outputs=[TensorBoardOutput]) as logger:
+        logger.evaluated({"discriminability": 0.5, "num_skills": 3, "success_rate": None, "notes": []}, evaluation)
+    assert not caplog.messages
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "evaluation"), size_guidance={"images": 0})
+    events.Reload()
+    assert sorted(events.Tags()["scalars"]) == ["evaluation/discriminability", "evaluation/num_skills"]
+    assert sorted(events.Tags()["images"]) == ["evaluation/paths", "evaluation/skills"]
+    shown = {name: events.Images(f"evaluation/{name}")[0] for name in ("paths", "skills")}
+    assert shown["paths"].encoded_image_string == (evaluation / "figures" / "paths.png").read_bytes()
+    assert (shown["paths"].width, shown["paths"].height) == (30, 20)
+    gif = Image.open(io.BytesIO(shown["skills"].encoded_image_string))
+    assert gif.format == "GIF" and gif.n_frames == 3 and gif.size == (32, 16)
+
+
+def test_wandb_gets_the_evaluation(tmp_path: Path, evaluation: Path, caplog: pytest.LogCaptureFixture):
+    with Logger(tmp_path, outputs=[WandbOutput]) as logger:
+        logger.evaluated({"discriminability": 0.5, "success_rate": None}, evaluation)
+        assert logger._outputs[0]._run.summary["evaluation/discriminability"] == 0.5  # type: ignore[attr-defined]
+    assert not [record for record in caplog.records if record.name == "skillrl.loggers"]
+    sent = [path for path in tmp_path.glob("wandb/offline-run-*/files/media/**/*") if path.is_file()]
+    assert sorted(path.suffix for path in sent) == [".mp4", ".png"]
+    assert [p.read_bytes() for p in sent if p.suffix == ".mp4"] == [(evaluation / "videos" / "skills.mp4").read_bytes()]
 
 
 def test_a_mode_that_wandb_does_not_have_is_an_error(tmp_path: Path):

@@ -16,6 +16,7 @@ import skillrl
 ROOT = Path(__file__).parents[1]
 DISTRIBUTION = {"yaml": "pyyaml", "PIL": "pillow"}  # where a module is called otherwise than what is installed
 LOADED_BY_NAME = {"omegaconf", "tensorboard", "stable-baselines3"}  # with hydra, by torch, by configs
+LOADED_BY_NAME |= {"hydra-joblib-launcher", "joblib"}  # by hydra
 
 
 @pytest.fixture
