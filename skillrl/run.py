@@ -111,18 +111,17 @@ class Run:
                     skills = self.skills()
                     check_fit(skills, spec)
             else:
-                with bad_input("pretrain"):
-                    self.phases[0].check("pretrain", num_envs)
                 with bad_input("learner"):
                     learner = self.phases[0].learner(spec)
-                    learner.needs()
-                    skills = learner.behaviour()
+                    needs, skills = learner.needs(), learner.behaviour()
+                with bad_input("pretrain"):
+                    self.phases[0].check("pretrain", num_envs, needs)
         if self.config["downstream"] is not None:
             with self._look_at("task", self.task) as (spec, num_envs):
-                with bad_input("downstream"):
-                    self.phases[-1].check("downstream", num_envs)
                 with bad_input("controller"):
-                    self.user(spec, skills).needs()
+                    needs = self.user(spec, skills).needs()
+                with bad_input("downstream"):
+                    self.phases[-1].check("downstream", num_envs, needs)
 
     @contextmanager
     def _look_at(self, key: str, node: Config) -> Iterator[tuple[Spec, int]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
+from torch import nn
 
 from skillrl.atomic import write, write_tensors
 from skillrl.skill_policy import SkillPolicy, freeze
@@ -102,7 +103,9 @@ def within(module: str, packages: Iterable[str]) -> bool:
 
 def _encode(value: Any, arguments: dict[str, Any] | None = None) -> Any:
     """As JSON. arguments: of an object that is no dataclass."""
-    if is_dataclass(value) and not isinstance(value, type):
+    if isinstance(value, type):
+        return {"_class_": f"{value.__module__}.{value.__qualname__}"}
+    if is_dataclass(value):
         arguments = {f.name: getattr(value, f.name) for f in fields(value)}
     if arguments is not None:
         target = f"{type(value).__module__}.{type(value).__qualname__}"
@@ -115,11 +118,17 @@ def _encode(value: Any, arguments: dict[str, Any] | None = None) -> Any:
 
 
 def _decode(value: Any, trusted: tuple[str, ...]) -> Any:
-    """The inverse. Of all classes on the list, a file may name policies and dataclasses: they only hold values."""
+    """The inverse. Of all classes on the list, a file may name policies and dataclasses: they only hold values; and as
+    an argument of a policy, a network."""
     if isinstance(value, list):
         return [_decode(item, trusted) for item in value]
     if not isinstance(value, dict):
         return value
+    if value.keys() == {"_class_"}:
+        network = resolve(str(value["_class_"]), trusted)
+        if not issubclass(network, nn.Module):
+            raise NotAllowed(f"_class_ {value['_class_']!r} is not allowed in skills: it is no network")
+        return network
     built = {key: _decode(item, trusted) for key, item in value.items() if key != "_target_"}
     if "_target_" not in value:
         return built

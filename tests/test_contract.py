@@ -52,7 +52,7 @@ class Reinforce(Learner):
         self.received: list[Batch] = []
 
     def needs(self):
-        return {"rollout": Need("fresh")}
+        return {"rollout": Need("fresh", 16 * 5)}
 
     def update(self, batches: Batches) -> Metrics:
         batch = batches["rollout"]

@@ -98,7 +98,7 @@ def test_episodes_are_whole_and_padded() -> None:
 
 def test_fresh_is_served_once_and_in_order() -> None:
     world, replay = filled(7, 180)
-    needs = {"rollout": Need("fresh"), "replayed": Need("transitions", 4, repeats=2)}
+    needs = {"rollout": Need("fresh", 1), "replayed": Need("transitions", 4, repeats=2)}
     replay.sample(needs)
     assert not replay.ready(needs)
     before = [len(order) for order in world.order]
@@ -114,11 +114,11 @@ def test_fresh_is_served_once_and_in_order() -> None:
     assert [keys_of(row) for row in fresh["obs"]] == [order[b:] for order, b in zip(world.order, before)]
     replay.add(*world.tick([True, False, True]))
     replay.add(*world.tick([True, True, True]))
-    fresh = replay.sample_one(Need("fresh"))
+    fresh = replay.sample_one(Need("fresh", 1))
     assert fresh["mask"].tolist() == [[True, True], [True, False], [True, True]]
     check_steps(world, fresh)
     replay.mark_fresh()
-    assert not replay.ready({"rollout": Need("fresh")})
+    assert not replay.ready({"rollout": Need("fresh", 1)})
 
 
 @pytest.mark.parametrize("waits", [False, True])

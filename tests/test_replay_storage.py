@@ -87,7 +87,8 @@ ALL = {
     "b": Need("sequences", 32, 7),
     "c": Need("episodes", 16, 9),
     "d": Need("decisions", 64, 3),
-    "e": Need("fresh"),
+    "e": Need("fresh", 1),
+    "f": Need("fresh_decisions", 1),
 }
 
 
