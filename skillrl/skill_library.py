@@ -119,15 +119,15 @@ def _encode(value: Any, arguments: dict[str, Any] | None = None) -> Any:
 
 def _decode(value: Any, trusted: tuple[str, ...]) -> Any:
     """The inverse. Of all classes on the list, a file may name policies and dataclasses: they only hold values; and as
-    an argument of a policy, a network."""
+    an argument of a policy, a network of ours."""
     if isinstance(value, list):
         return [_decode(item, trusted) for item in value]
     if not isinstance(value, dict):
         return value
     if value.keys() == {"_class_"}:
         network = resolve(str(value["_class_"]), trusted)
-        if not issubclass(network, nn.Module):
-            raise NotAllowed(f"_class_ {value['_class_']!r} is not allowed in skills: it is no network")
+        if not (issubclass(network, nn.Module) and within(network.__module__, ("skillrl", *trusted))):
+            raise NotAllowed(f"_class_ {value['_class_']!r} is not allowed in skills: it is no network of ours")
         return network
     built = {key: _decode(item, trusted) for key, item in value.items() if key != "_target_"}
     if "_target_" not in value:
