@@ -154,7 +154,7 @@ def train(
     state = state or begin(env=env, learner=learner, data=data, schedule=schedule, seed=seed)
     hooks = list(hooks)
     if state.collector is not None and state.env_steps == 0:
-        learner.prepare(state)  # its env steps are of the same budget
+        learner.prepare(state)
     while not state.finished():
         play(state)
         for hook in hooks:

@@ -131,7 +131,7 @@ def test_what_is_kept_is_kept_and_the_rest_is_as_from_scratch(keep: str, actor: 
 def test_training_moves_the_copy_and_not_the_skills():
     spec = Spec.from_env(Hopper(num_envs=1))
     learner = untaught(spec)
-    ours = finetuned(spec, learner, keep="both", skill=2, hold_actor=0)
+    ours = finetuned(spec, learner, keep="both", skill=2)
     before = {name: value.clone() for name, value in ours.skills.state_dict().items()}
     start = {name: value.clone() for name, value in ours.state_dict().items()}
     ours.update({"batch": batch_of(spec, torch.full((8,), 2))})
@@ -139,23 +139,6 @@ def test_training_moves_the_copy_and_not_the_skills():
     moved = {name for name, value in ours.state_dict().items() if not torch.equal(value, start[name])}
     assert {"policy.actor.net.0.weight", "agent.critic.nets.0.0.weight", "agent.log_alpha"} <= moved
     assert not any(name.startswith("policy.discriminator") for name in moved)
-
-
-def test_a_kept_actor_waits_for_the_critic():
-    spec = Spec.from_env(Hopper(num_envs=1))
-    learner, batch = untaught(spec), batch_of(spec, torch.full((8,), 2))
-    ours, scratch = (finetuned(spec, learner, keep=keep, skill=2, hold_actor=100) for keep in ("actor", "none"))
-    assert not equal(ours.agent.critic, learner.agent.critic)
-    start = {name: value.clone() for name, value in ours.agent.critic.state_dict().items()}
-    for env_steps in (92, 100, 108):
-        assert equal(ours.policy, learner.policy), env_steps
-        ours.update({"batch": batch})
-        ours.maintain(env_steps)
-    assert not equal(ours.policy, learner.policy), "from 100 env steps on it is trained"
-    assert not any(torch.equal(value, start[name]) for name, value in ours.agent.critic.state_dict().items())
-    fresh = {name: value.clone() for name, value in scratch.policy.state_dict().items()}
-    scratch.update({"batch": batch})
-    assert not torch.equal(scratch.policy.actor.net[0].weight, fresh["actor.net.0.weight"]), "from scratch none waits"
 
 
 def test_an_update_is_sacs_on_the_tasks_reward_with_z_fixed():
@@ -278,11 +261,9 @@ def pretrained(seed: int) -> DIAYN:
     return learner
 
 
-def outcome(keep: str, seed: int, steps: int = 8_000) -> tuple[float, float]:
+def outcome(keep: str, seed: int, steps: int = 6_000) -> tuple[float, float]:
     """The return before and after ``steps`` env steps, the choice's included."""
-    learner = finetuned(
-        Spec.from_env(paying(FarEast)), pretrained(seed), keep=keep, choice_env_steps=2_000, hold_actor=3_000
-    )
+    learner = finetuned(Spec.from_env(paying(FarEast)), pretrained(seed), keep=keep, choice_env_steps=2_000)
     learner.generator.manual_seed(seed)
     env, data = paying(FarEast, 8), Replay(100_000, 8, gamma=learner.gamma, seed=seed)
     state = train(env=env, learner=learner, data=data, schedule=Schedule(steps, 1_000, updates=2), seed=seed)
@@ -298,6 +279,6 @@ def outcome(keep: str, seed: int, steps: int = 8_000) -> tuple[float, float]:
 @pytest.mark.learning("skillrl/downstream", "skillrl/skill_choice.py", "skillrl/agents/sac.py", "skillrl/training.py")
 def test_finetuning_beats_from_scratch_at_equal_env_steps():
     """At most 25 of 50 steps pay; from scratch none of them is ever found."""
-    before, after = outcome("actor", 0)
-    assert after >= before - 1 and after >= 15
+    before, after = outcome("both", 0)
+    assert after >= before and after >= 15
     assert outcome("none", 0)[1] == 0

@@ -325,7 +325,8 @@ def test_a_run_with_a_guest(run: list[str], most: int, evaluated: bool, tmp_path
 def what_is_evaluated_is_what_its_own_library_loads(folder: Path) -> None:
     exported = DQN.load(folder / "controller" / "sb3.zip")
     assert exported.gamma == pytest.approx(0.99**5)
-    ours = Run(read_config(folder), folder, train_script.build, saved=True)._controller(skillrl.load(folder))
+    run = Run(read_config(folder), folder, train_script.build, saved=True)
+    ours = run._used(skillrl.load(folder))["controller"]
     obs = torch.randn(64, 4)
     chosen = ours.select(obs, (), (), torch.ones(64), torch.Generator(), True).z
     assert len(set(chosen.tolist())) > 1

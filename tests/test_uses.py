@@ -28,7 +28,6 @@ SMALL = [
 FINETUNE = [
     *["downstream=finetune", "downstream.env_steps=1200", "downstream.choice_env_steps=600", "downstream.warmup=0"],
     *["downstream.batch_size=8", "downstream.keep=both"],
-    "downstream.hold_actor=200",
 ]
 
 

@@ -1,11 +1,8 @@
 """Finetuning: a skill is chosen by trial, then trained further on the task's own reward, its z fixed.
 
-DIAYN, section 4.2.1 (Eysenbach et al. 2018): the skill of the highest reward, then SAC. Its code takes the mean of two
-rollouts of each skill. The URL benchmark's code never chooses: finetuning goes on drawing a random skill every 50
-steps (DIAYN), or pins z to a constant (CIC).
-
-What neither has: ``hold_actor``. Gradients of a critic that has learnt nothing yet, or another reward, undo a kept
-actor within some hundred updates, and a sparse reward is then not found again; so the critic learns first.
+DIAYN, section 4.2.1 (Eysenbach et al. 2018): "the skill with highest reward for each benchmark task", then SAC. What
+the URL benchmark's code does instead is not done here: its finetuning goes on drawing a random skill every 50 steps
+(DIAYN) or pins z to a constant (CIC), and so never chooses.
 """
 
 from collections.abc import Callable
@@ -15,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skillrl.agents.base import Agent, build, check, check_whole
+from skillrl.agents.base import Agent, build, check_whole
 from skillrl.agents.sac import SAC
 from skillrl.data.collector import Collector
 from skillrl.downstream.base import Measured, Use
@@ -41,7 +38,6 @@ class Finetune(Use):
             pretraining. capacity: of the replay, in env steps; it holds the rollouts of the choice too.
         keep: actor, critic, both, or none: training from scratch, with the same networks.
         skill: best, or a skill's number; of a continuous space, among 16 fixed draws.
-        hold_actor: env steps after the choice for which a kept actor stays as it is, while the critic learns.
         confidence: of the choice. choice_env_steps: no further round of rollouts is begun once so many were spent.
         agent: the RL backbone. batch_size: transitions an update.
     """
@@ -59,7 +55,6 @@ class Finetune(Use):
         capacity: int = 1_000_000,
         keep: str = "actor",
         skill: int | str = "best",
-        hold_actor: int = 5_000,
         confidence: float = 0.95,
         choice_env_steps: int = 20_000,
         agent: Callable[..., Agent] = TUNED_AGENT,
@@ -69,18 +64,17 @@ class Finetune(Use):
             raise ValueError(f"downstream.keep is {keep!r}: it can be {', '.join(KEEP)}")
         if isinstance(skill, str) and skill != "best":
             raise ValueError(f"downstream.skill is {skill!r}: it must be best or a skill's number")
-        if skill == "best" and keep != "none" and env_steps <= choice_env_steps:
+        if skill == "best" and keep != "none" and 0 < env_steps <= choice_env_steps:
             raise ValueError(
                 f"downstream.choice_env_steps is {choice_env_steps}: it must be less than downstream.env_steps, "
                 f"{env_steps}, or there is nothing left to train"
             )
         check_whole("downstream", choice_env_steps=choice_env_steps, batch_size=batch_size)
-        check("downstream", hold_actor=(hold_actor, "[0, inf)"))
         SuccessiveElimination(1, confidence=confidence)
         self.schedule = Schedule(env_steps, warmup, collect, updates, overlap)
         self.capacity = capacity
         self.settings: dict[str, Any] = {"keep": keep, "skill": skill, "agent": agent, "batch_size": batch_size}
-        self.settings |= {"hold_actor": hold_actor, "confidence": confidence, "choice_env_steps": choice_env_steps}
+        self.settings |= {"confidence": confidence, "choice_env_steps": choice_env_steps}
 
     def learner(
         self,
@@ -97,7 +91,7 @@ class Finetune(Use):
     def measure(self, learner: "Finetuned", env: Any, *, seed: int) -> Measured:
         """How the skill did before, and what the choice cost."""
         scores: dict[str, Any] = learner.chosen()
-        if learner.keep != "none":
+        if learner.kept_actor:
             before = control_metrics(rollout(env, learner.skills, Always(learner.z), seed=seed))
             scores |= {f"{key}_before": before[key] for key in ("success_rate", "return_mean")}
         return scores, {}
@@ -117,7 +111,6 @@ class Finetuned(Learner):
         agent: Callable[..., Agent],
         keep: str,
         skill: int | str,
-        hold_actor: int,
         confidence: float,
         choice_env_steps: int,
         batch_size: int,
@@ -131,14 +124,14 @@ class Finetuned(Learner):
         self.columns = spec.obs.columns(skills.obs)  # refuses skills of another observation
         if skills.action != spec.action:
             raise ValueError(f"these skills act with {skills.action}, the task wants {spec.action}")
-        self.keep, (kept_actor, kept_critic) = keep, KEEP[keep]
+        self.kept_actor, kept_critic = KEEP[keep]
         tensors = critic() if kept_critic else None
         # the agent gets networks that hold what is kept, so that its target networks are copies of that
         self.policy, self.agent = build(
             agent,
             spec,
             critic=lambda *shapes: with_tensors(Critic(*shapes), tensors),  # type: ignore[arg-type]
-            policy_class=partial(copy_of, skills, kept_actor),  # type: ignore[arg-type]
+            policy_class=partial(copy_of, skills, self.kept_actor),  # type: ignore[arg-type]
             **skills.arguments,
         )
         self.gamma, self.batch_size = self.agent.gamma, batch_size
@@ -156,10 +149,6 @@ class Finetuned(Learner):
         self.register_buffer("candidates", candidates)
         self.register_buffer("z", candidates[number].clone())
         self.register_buffer("choice", torch.tensor([number, 0, 0, 0, 0]))  # as CHOICE names them
-        self.hold_actor = hold_actor if kept_actor else 0
-        if self.hold_actor:
-            self.actor_lr = self._actor_groups()[0]["lr"]
-            self.maintain(0)
 
     CHOICE = ("skill", "rollouts", "rollouts_uniform", "env_steps", "decided")
 
@@ -232,20 +221,7 @@ class Finetuned(Learner):
         return self.agent.update(seen, self.generator) | {"reward/task": batch["reward"].mean()}
 
     def maintain(self, env_steps: int) -> Metrics:
-        """Hold the actor, or let it go."""
-        if self.hold_actor:
-            held = env_steps - int(self.choice[self.CHOICE.index("env_steps")]) < self.hold_actor
-            for group in self._actor_groups():
-                group["lr"] = 0.0 if held else self.actor_lr
         return {f"choice/{name.removeprefix('choice_')}": torch.tensor(value) for name, value in self.chosen().items()}
-
-    def _actor_groups(self) -> list[dict[str, Any]]:
-        optimizer = getattr(self.agent, "actor_optimizer", None)
-        if optimizer is None:
-            raise ValueError(
-                f"downstream.hold_actor: {type(self.agent).__name__} has no optimiser of the actor alone: 0"
-            )
-        return list(optimizer.param_groups)
 
     def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
         """Moves to a device together with the skills as they were."""
