@@ -43,17 +43,16 @@ ENDS = [  # how and where the run ends, each time to be resumed; and the exit co
 
 
 ON_POLICY = [  # stopped amid rollouts, which are of 288 steps, and of 40 decisions
-    *["env=half_cheetah", "env.horizon=20", "agent@learner.agent=ppo", "learner.batch_size=288"],
+    *["env=point", "env.horizon=20", "agent@learner.agent=ppo", "learner.batch_size=288"],
     *["learner.skill_space.n=2", "learner.hidden_dims=[16]", "checkpoint_every=200", "logger.every=100"],
-    *["pretrain.env_steps=1200", "pretrain.warmup=0", "downstream.warmup=0", "downstream.env_steps=800"],
+    *["pretrain.env_steps=1000", "pretrain.warmup=0", "downstream.warmup=0", "downstream.env_steps=600"],
     *["downstream=control", "controller=ppo", "controller.hold=3", "controller.hidden_dims=[16]"],
     *["controller.batch_size=40", "controller.agent.minibatch_size=16", "evaluate=false"],
 ]
 ON_POLICY_ENDS = [
     ("after kill", "pretrain/000000000400.pt", -9),
     ("after stop", "pretrain/data/000000000800.pt", 143),
-    ("after kill", "control/000000000200.pt", -9),
-    ("kill", "control/data/000000000600.pt", -9),
+    ("after kill", "control/000000000400.pt", -9),
     ("", "", 0),
 ]
 
@@ -71,7 +70,7 @@ def test_killed_and_resumed_is_as_if_nothing_had_been(tmp_path: Path):
 def test_killed_amid_a_rollout_and_resumed_is_as_if_nothing_had_been(tmp_path: Path):
     stopped_and_not(tmp_path, ON_POLICY, ON_POLICY_ENDS)
     steps = [int(row["grad_steps"]) for row in rows(tmp_path / "whole")]
-    assert max(steps) >= 4 and steps[-1] >= 4, "both phases did learn"
+    assert max(steps) >= 3 and steps[-1] >= 3, "both phases did learn"
 
 
 def stopped_and_not(tmp_path: Path, arguments: list[str], ends: list[tuple[str, str, int]]) -> list[dict[str, Any]]:
