@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -32,9 +34,12 @@ def job_name(overrides: Any) -> str:
     """For conf/hydra: a job's folder in its sweep, called by what is not the same in all of the sweep, and its seed."""
     from skillrl import sweep
 
-    parser = OverridesParser.create()
-    asked = parser.parse_overrides([a for a in sys.argv[1:] if not a.startswith("-") and a[-5:] != ".yaml"])
-    shared = [f"{o.get_key_element()}={o.get_value_element_as_str()}" for o in asked if not o.is_sweep_override()]
+    parser, shared = OverridesParser.create(), []
+    for argument in sys.argv[1:]:
+        with suppress(HydraException):  # not an override but an option, or what another program was asked for
+            override = parser.parse_override(argument)
+            if not override.is_sweep_override():
+                shared.append(f"{override.get_key_element()}={override.get_value_element_as_str()}")
     return sweep.job_name([o for o in overrides if o not in shared or o.startswith("seed=")])
 
 

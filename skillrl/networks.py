@@ -55,6 +55,31 @@ def _log_tanh_slope(raw: Tensor) -> Tensor:
     return 2 * (math.log(2) - raw - F.softplus(-2 * raw))
 
 
+class DiagonalNormal:
+    """A normal with independent axes, over all of R^D. mean, log_std: (..., D)."""
+
+    def __init__(self, mean: Tensor, log_std: Tensor):
+        self.mean, self.log_std = mean, log_std
+
+    def sample(self, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """A reparametrised value (..., D) and its log-density (...)."""
+        shape, device = self.mean.shape, self.mean.device
+        noise = torch.randn(shape, generator=generator, device=device, dtype=self.mean.dtype)
+        value = self.mean + self.log_std.exp() * noise
+        return value, self.log_prob(value)
+
+    def mode(self) -> Tensor:
+        return self.mean
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        noise = (value - self.mean) * torch.exp(-self.log_std)
+        return (-0.5 * noise.square() - self.log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """In nats, (...)."""
+        return (0.5 + 0.5 * math.log(2 * math.pi) + self.log_std).sum(-1)
+
+
 class Categorical:
     """Over n actions; logits (..., n), an action is an int64 (...)."""
 
@@ -73,16 +98,31 @@ class Categorical:
     def log_prob(self, action: Tensor) -> Tensor:
         return self.logits.gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
+    def entropy(self) -> Tensor:
+        """In nats, (...)."""
+        return -(self.logits.exp() * self.logits).sum(-1)
 
-def mlp(in_dim: int, hidden_dims: Sequence[int], out_dim: int) -> nn.Sequential:
-    """Linear layers with ReLU between them, PyTorch's own initialisation (as Stable-Baselines3's)."""
+
+def mlp(in_dim: int, hidden_dims: Sequence[int], out_dim: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+    """Linear layers with ``activation`` between them, PyTorch's own initialisation (as Stable-Baselines3's)."""
     if any(width < 1 for width in hidden_dims):
         raise ValueError(f"hidden_dims is {list(hidden_dims)}: each width must be at least 1")
     layers: list[nn.Module] = []
     for width in hidden_dims:
-        layers += [nn.Linear(in_dim, width), nn.ReLU()]
+        layers += [nn.Linear(in_dim, width), activation()]
         in_dim = width
     return nn.Sequential(*layers, nn.Linear(in_dim, out_dim))
+
+
+def tanh_mlp(in_dim: int, hidden_dims: Sequence[int], out_dim: int, gain: float) -> nn.Sequential:
+    """With tanh, orthogonal weights scaled by √2 (in the last layer by ``gain``) and no biases at first: the form of
+    on-policy agents since OpenAI's baselines, and Stable-Baselines3's."""
+    net = mlp(in_dim, hidden_dims, out_dim, nn.Tanh)
+    linear = [layer for layer in net if isinstance(layer, nn.Linear)]
+    for layer in linear:
+        nn.init.orthogonal_(layer.weight, gain if layer is linear[-1] else math.sqrt(2))
+        nn.init.zeros_(layer.bias)
+    return net
 
 
 def _inputs(space: SkillSpace, obs: Tensor, z: Tensor, *others: Tensor) -> Tensor:
@@ -120,6 +160,35 @@ class Actor(nn.Module):
             return Categorical(out)
         mean, log_std = out.chunk(2, -1)
         return TanhNormal(mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX))
+
+
+class OnPolicyActor(nn.Module):
+    """π(a | obs, z) as Stable-Baselines3's PPO has it: a normal whose deviation does not depend on the state, and
+    whose draws are clipped to the box by whoever acts; or a categorical."""
+
+    def __init__(self, obs: Field, action: Field | Discrete, space: SkillSpace, hidden_dims: Sequence[int]):
+        super().__init__()
+        self.space = space
+        out = action.n if isinstance(action, Discrete) else action.dim
+        self.net = tanh_mlp(obs.dim + space.embed_dim, hidden_dims, out, gain=0.01)
+        self.log_std = None if isinstance(action, Discrete) else nn.Parameter(torch.zeros(out))
+
+    def forward(self, obs: Tensor, z: Tensor) -> DiagonalNormal | Categorical:
+        """obs (..., obs_dim), z as the space samples it."""
+        out = self.net(_inputs(self.space, obs, z))
+        return Categorical(out) if self.log_std is None else DiagonalNormal(out, self.log_std.expand_as(out))
+
+
+class Value(nn.Module):
+    """V(obs, z): (...), the critic of an on-policy agent."""
+
+    def __init__(self, obs: Field, space: SkillSpace, hidden_dims: Sequence[int]):
+        super().__init__()
+        self.space = space
+        self.net = tanh_mlp(obs.dim + space.embed_dim, hidden_dims, 1, gain=1.0)
+
+    def forward(self, obs: Tensor, z: Tensor) -> Tensor:
+        return self.net(_inputs(self.space, obs, z)).squeeze(-1)
 
 
 class Critic(nn.Module):

@@ -1,7 +1,7 @@
 """One training inside a run: pretraining, or the use of skills. Stopped anywhere, it goes on from its checkpoints."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -13,12 +13,12 @@ import torch
 from skillrl import offline
 from skillrl.checkpoint import Checkpoints
 from skillrl.data.replay import Replay
-from skillrl.errors import BadInput, Stopped, bad_input
+from skillrl.errors import Stopped, bad_input
 from skillrl.learners.base import Learner
 from skillrl.loggers import Logger
 from skillrl.runtime import place, seed_everything
 from skillrl.signals import Signals
-from skillrl.spec import Spec
+from skillrl.spec import Need, Spec
 from skillrl.training import Guest, Hook, Schedule, State, begin, train
 
 log = logging.getLogger(__name__)
@@ -57,15 +57,12 @@ class Phase:
     def done(self) -> bool:
         return self.result.exists() and (self.checkpoints().newest() or 0) >= self.schedule.total
 
-    def check(self, budget: str, num_envs: int) -> None:
-        """What is asked for can be collected and kept. budget: the config's name for it."""
+    def check(self, budget: str, num_envs: int, needs: Mapping[str, Need]) -> None:
+        """What is asked for can be collected, kept and learnt from. budget: the config's name for it."""
         if self.dataset is not None:
             return
-        if self.schedule.total and self.schedule.collect % num_envs:
-            raise BadInput(
-                f"{budget}.collect is {self.schedule.collect}: it must be a multiple of num_envs, {num_envs}"
-            )
         Replay(self.capacity, num_envs)
+        self.schedule.check(needs, num_envs, self.capacity, budget)
 
     def train(self, *, device: torch.device, logger: Logger, signals: Signals, checkpoint_every: int) -> None:
         """To the end of the budget, from the newest checkpoint if there is one."""

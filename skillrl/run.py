@@ -118,23 +118,23 @@ class Run:
                     skills, critic = self.skills(), self.critic
                     check_fit(skills, spec)
             else:
-                with bad_input("pretrain"):
-                    self.phases[0].check("pretrain", num_envs)
                 with bad_input("learner"):
                     learner = self.phases[0].learner(spec)
-                    learner.needs()
+                    needs = learner.needs()
                     skills, critic = learner.behaviour(), partial(critic_of, learner)
+                with bad_input("pretrain"):
+                    self.phases[0].check("pretrain", num_envs, needs)
                 with bad_input("data"):
                     self.phases[0].check_data(learner)
         if self.config["downstream"] is not None:
             with self._look_at("task", self.task) as (spec, num_envs):
-                with bad_input("downstream"):
-                    self.phases[-1].check("downstream", num_envs)
                 with bad_input("downstream" if self.config["controller"] is None else "controller"):
                     user = self.user(spec, skills, critic)
-                    user.needs()
+                    needs = user.needs()
                     if isinstance(user, Guest):
                         user.rehearse(num_envs, self.phases[-1].schedule.total)
+                with bad_input("downstream"):
+                    self.phases[-1].check("downstream", num_envs, needs)
 
     @contextmanager
     def _look_at(self, key: str, node: Config) -> Iterator[tuple[Spec, int]]:

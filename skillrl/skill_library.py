@@ -123,7 +123,9 @@ def within(module: str, packages: Iterable[str]) -> bool:
 
 def _encode(value: Any, arguments: dict[str, Any] | None = None) -> Any:
     """As JSON. arguments: of an object that is no dataclass."""
-    if is_dataclass(value) and not isinstance(value, type):
+    if isinstance(value, type):
+        return {"_class_": f"{value.__module__}.{value.__qualname__}"}
+    if is_dataclass(value):
         arguments = {f.name: getattr(value, f.name) for f in fields(value)}
     if arguments is not None:
         target = f"{type(value).__module__}.{type(value).__qualname__}"
@@ -136,11 +138,17 @@ def _encode(value: Any, arguments: dict[str, Any] | None = None) -> Any:
 
 
 def _decode(value: Any, trusted: tuple[str, ...]) -> Any:
-    """The inverse. Of all classes on the list, a file may name policies and dataclasses: they only hold values."""
+    """The inverse. Of all classes on the list, a file may name policies and dataclasses: they only hold values; and as
+    an argument of a policy, a network of ours."""
     if isinstance(value, list):
         return [_decode(item, trusted) for item in value]
     if not isinstance(value, dict):
         return value
+    if value.keys() == {"_class_"}:
+        network = resolve(str(value["_class_"]), trusted)
+        if not (issubclass(network, nn.Module) and within(network.__module__, ("skillrl", *trusted))):
+            raise NotAllowed(f"_class_ {value['_class_']!r} is not allowed in skills: it is no network of ours")
+        return network
     built = {key: _decode(item, trusted) for key, item in value.items() if key != "_target_"}
     if "_target_" not in value:
         return built

@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Generator, Tensor, nn
 
-from skillrl.networks import Actor, DiscreteCritic, Distribution, EpsilonGreedy
+from skillrl.networks import Actor, DiscreteCritic, Distribution, EpsilonGreedy, OnPolicyActor
 from skillrl.skill_spaces import SkillSpace
 from skillrl.spec import Carry, Discrete, Field
 
@@ -53,16 +53,47 @@ class SkillPolicy(nn.Module):
 
 
 class ActorPolicy(SkillPolicy):
-    """One feed-forward actor, the form that most learners save."""
+    """One feed-forward actor, the form that most learners save.
+
+    actor: its class, called with (obs, action, space, hidden_dims). An ``OnPolicyActor`` is clipped to the box here,
+    and what its agent must know of a draw is stored with it: ``raw_action`` before the clipping, and ``log_prob``.
+    """
 
     def __init__(
-        self, *, obs: Field, action: Field | Discrete, space: SkillSpace, hidden_dims: Sequence[int], **arguments: Any
+        self,
+        *,
+        obs: Field,
+        action: Field | Discrete,
+        space: SkillSpace,
+        hidden_dims: Sequence[int],
+        actor: type[nn.Module] = Actor,
+        **arguments: Any,
     ):
-        super().__init__(obs=obs, action=action, space=space, hidden_dims=list(hidden_dims), **arguments)
-        self.actor = Actor(obs, action, space, hidden_dims)
+        super().__init__(obs=obs, action=action, space=space, hidden_dims=list(hidden_dims), actor=actor, **arguments)
+        self.actor = actor(obs, action, space, hidden_dims)
 
     def dist(self, obs: Tensor, z: Tensor, carry: Carry = ()) -> Distribution:
         return self.actor(obs, z)
+
+    def act(
+        self,
+        obs: Tensor,
+        z: Tensor,
+        carry: Carry = (),
+        *,
+        deterministic: bool = False,
+        generator: Generator | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        if not isinstance(self.actor, OnPolicyActor):
+            return super().act(obs, z, carry, deterministic=deterministic, generator=generator)
+        dist = self.dist(obs, z, carry)
+        if deterministic:
+            return self._in_box(dist.mode()), {}
+        raw_action, log_prob = dist.sample(generator)
+        return self._in_box(raw_action), {"raw_action": raw_action, "log_prob": log_prob}
+
+    def _in_box(self, action: Tensor) -> Tensor:
+        return action if isinstance(self.action, Discrete) else action.clamp(-1, 1)
 
 
 class ValuePolicy(SkillPolicy):
@@ -86,8 +117,11 @@ class InfersSkills(Protocol):
 
     posterior_obs: Field
 
-    def log_posterior(self, obs: Tensor) -> Tensor:
-        """obs (B, ...) of ``posterior_obs`` → log q(z | obs), (B, n)."""
+    def log_posterior(self, obs: Tensor, z: Tensor | None = None) -> Tensor:
+        """obs (B, ...) of ``posterior_obs``, z (B, ...) → log q(z | obs), (B,), a density where z is continuous.
+
+        Without z, of every skill of a space that can be counted: (B, n). ValueError where it cannot.
+        """
         ...
 
 

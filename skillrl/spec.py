@@ -21,12 +21,26 @@ class Batch(dict[str, Tensor]):
     """Tensors by name, with leading (B,), or (B, T) for sequences.
 
     Always: obs, next_obs, action, reward, terminated, truncated, discount = γ^k·(1 − terminated), first, z, skill_step.
-    Where a Need or the env's ``record`` asks: mask, goal, duration, log_prob, value, ``info/*``.
+    Where a Need, a policy or the env's ``record`` asks: mask, goal, duration, raw_action, log_prob, value, ``info/*``.
     """
 
     def replace(self, **changes: Tensor) -> "Batch":
         """A copy with some entries exchanged or added; the tensors themselves are shared."""
         return Batch({**self, **changes})
+
+    def flat(self) -> "Batch":
+        """The real entries of rollouts (N, T, ...), row after row: (B, ...). What has no ``mask`` is that already."""
+        if "mask" not in self:
+            return self
+        return Batch({name: value[self["mask"]] for name, value in self.items() if name != "mask"})
+
+    def unflat(self, values: Tensor) -> Tensor:
+        """``values`` (B, ...) of the entries of ``flat()`` where these stand here: (N, T, ...), 0 in the padding."""
+        if "mask" not in self:
+            return values
+        whole = values.new_zeros((*self["mask"].shape, *values.shape[1:]))
+        whole[self["mask"]] = values
+        return whole
 
 
 @dataclass(frozen=True)
@@ -120,7 +134,7 @@ class Spec:
         return cls(obs, action, int(meta.get("agents", 1)), int(meta["horizon"]))
 
 
-Source = Literal["transitions", "sequences", "episodes", "fresh", "decisions"]
+Source = Literal["transitions", "sequences", "episodes", "fresh", "decisions", "fresh_decisions"]
 
 
 @dataclass(frozen=True)
@@ -128,9 +142,11 @@ class Need:
     """What a learner wants in one update.
 
     source: transitions (B,); sequences (B, length), which may cross episode ends, marked by ``first`` and ``mask``;
-        episodes (B, horizon), whole and padded; fresh (num_envs, T), all that was collected since the last update;
-        decisions (B,), one row a finished choice of skill, with its primitive obs and action padded to (B, length)
-        as ``step_obs``, ``step_action``, ``step_mask`` when length > 1.
+        episodes (B, horizon), whole and padded; fresh (num_envs, T), in order, all that was collected since the last
+        update, once that is at least ``batch_size`` over all envs; decisions (B,), one row a finished choice of skill,
+        with its primitive obs and action padded to (B, length) as ``step_obs``, ``step_action``, ``step_mask`` when
+        length > 1; fresh_decisions (num_envs, T), those that finished since the last update, in order, padded and
+        marked by ``mask``, once they are at least ``batch_size``.
     future: adds ``goal``: an observation of the same episode, Geometric(1 − future) steps ahead (transitions only).
     repeats: that many batches an update, as a list.
     """
@@ -146,6 +162,16 @@ class Need:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} is {value!r}: it must be a whole number of at least 1")
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it is served once, and never again."""
+        return self.source in ("fresh", "fresh_decisions")
+
+    @property
+    def decisions(self) -> bool:
+        """Whether its rows are choices of a skill."""
+        return self.source in ("decisions", "fresh_decisions")
 
 
 @dataclass

@@ -1,13 +1,13 @@
 """train(): collect → add → update → hooks, round after round. It names no algorithm."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from skillrl.data.collector import Collector
 from skillrl.data.replay import Replay
-from skillrl.spec import Batch, Metrics
+from skillrl.spec import Batch, Metrics, Need
 
 if TYPE_CHECKING:
     from skillrl.learners.base import Learner
@@ -35,6 +35,27 @@ class Schedule:
                 raise ValueError(f"{key} of the schedule is {value!r}: it must be a whole number of at least {low}")
         if not isinstance(self.overlap, bool):
             raise ValueError(f"overlap of the schedule is {self.overlap!r}: it must be true or false")
+
+    def check(self, needs: Mapping[str, Need], num_envs: int, capacity: int, budget: str = "schedule") -> None:
+        """That it fits the envs, and what is to be learnt from. budget: what a config calls it.
+
+        Errors: ValueError that names ``budget.key``.
+        """
+        if self.total and self.collect % num_envs:
+            raise ValueError(f"{budget}.collect is {self.collect}: it must be a multiple of num_envs, {num_envs}")
+        fresh = [need.batch_size for need in needs.values() if need.fresh]
+        if fresh and self.overlap:
+            raise ValueError(
+                f"{budget}.overlap is true, but this learner needs all that was collected: set it to false"
+            )
+        if fresh and self.updates > 1:
+            raise ValueError(
+                f"{budget}.updates is {self.updates}, but this learner learns once from what is fresh: set it to 1"
+            )
+        if fresh and capacity < 2 * max(fresh):  # an episode of one step takes two observations
+            raise ValueError(
+                f"{budget}.capacity is {capacity}: an update of {max(fresh)} fresh ones needs twice that many"
+            )
 
 
 @dataclass
@@ -97,10 +118,7 @@ def begin(*, env: Any, learner: "Learner", data: Replay, schedule: Schedule, see
     """A run at its first round: the env reset, nothing collected. ``env=None`` learns from ``data`` alone."""
     if env is None:
         return State(learner, data, None, schedule)
-    if schedule.total and schedule.collect % env.num_envs:
-        raise ValueError(f"collect is {schedule.collect}: it must be a multiple of env.num_envs, {env.num_envs}")
-    if schedule.overlap and any(need.source == "fresh" for need in learner.needs().values()):
-        raise ValueError("overlap is true, but this learner needs all that was collected: set it to false")
+    schedule.check(learner.needs(), env.num_envs, data.num_envs * data.slots)
     collector = Collector(
         env,
         learner.behaviour(),
@@ -166,7 +184,7 @@ def store(state: State, step: Batch, decisions: Batch | None) -> None:
     """Into the data: infos that the env records, decisions where they are needed."""
     assert state.collector is not None
     recorded = {f"info/{key}" for key in state.collector.env.metadata.get("record", ())}
-    decide = any(need.source == "decisions" for need in state.learner.needs().values())
+    decide = any(need.decisions for need in state.learner.needs().values())
     kept = Batch({key: value for key, value in step.items() if not key.startswith("info/") or key in recorded})
     state.data.add(kept, decisions if decide else None)
 

@@ -1,4 +1,4 @@
-"""The contract, by seven small learners that each need something which DIAYN does not, run through ``train()``.
+"""The contract, by eight small learners that each need something which DIAYN does not, run through ``train()``.
 
 Each keeps what it received, and is checked for it. None is shipped.
 """
@@ -52,7 +52,7 @@ class Reinforce(Learner):
         self.received: list[Batch] = []
 
     def needs(self):
-        return {"rollout": Need("fresh")}
+        return {"rollout": Need("fresh", 16 * 5)}
 
     def update(self, batches: Batches) -> Metrics:
         batch = batches["rollout"]
@@ -361,6 +361,38 @@ def test_several_fresh_batches_a_round():
     for batches in learner.received:
         assert len(batches) == 3 and not torch.equal(batches[0]["obs"], batches[1]["obs"])
     assert state.metrics["maintain/env_steps"] == 100
+
+
+# ---- 8. fresh decisions of uneven length ------------------------------------------------------------------------
+
+
+class FreshDecisions(TwoLevels):
+    def needs(self):
+        return {"high": Need("fresh_decisions", 12, length=3)}
+
+
+def test_fresh_decisions_come_once_each_row_in_order():
+    env = CountingEnv(lengths=[5, 7], terminates=[True, False])
+    learner = FreshDecisions(Spec.from_env(env))
+    learner.gamma = 0.9
+    state = run(learner, env, total=400, collect=2)
+    seen: list[list[tuple[int, int]]] = [[], []]
+    for batches in learner.received:
+        batch = batches["high"]
+        mask, k = batch["mask"], batch["duration"]
+        assert mask.sum() in (12, 13) and mask.any(1).all() and mask.shape == batch["reward"].shape
+        assert (batch["raw"] == batch["obs"][..., T])[mask].all() and (batch["z"] == 2.0)[mask].all()
+        assert torch.allclose(batch["discount"], 0.9**k * (1 - batch["terminated"].float()))
+        assert (batch["step_mask"].sum(-1) == k).all() and (batch["next_obs"][..., T] == batch["obs"][..., T] + k).all()
+        assert (batch["first"] == (batch["obs"][..., T] == 0)).all()
+        for row in (0, 1):
+            assert (batch["obs"][row, :, ROW] == row).all()
+            starts = batch["obs"][row][mask[row]][:, [EPISODE, T]].int().tolist()
+            seen[row] += [(episode, t) for episode, t in starts]
+    for row, starts in ((0, (0, 3)), (1, (0, 3, 6))):  # all that began, one after the other, none twice
+        expected = [(episode, t) for episode in range(99) for t in starts]
+        assert seen[row] == expected[: len(seen[row])] and len(seen[row]) > 60
+    assert sum(map(len, seen)) > 12 * (len(learner.received) - 1) and state.grad_steps == len(learner.received) > 10
 
 
 def test_actor_of_a_view_gets_that_view_alone():

@@ -1,6 +1,7 @@
 """DQN: one update is Stable-Baselines3's; its target, its clock and its ε are right by hand; it solves a chain."""
 
 from copy import deepcopy
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -21,13 +22,12 @@ SPEC, ONE_SKILL = Spec(Field((3,)), DiscreteAction(4)), Discrete(1)
 
 def make(spec: Spec = SPEC, space: Discrete = ONE_SKILL, hidden_dims=(16, 16), **hyper) -> DQN:
     return build(
-        lambda spec, **networks: DQN(spec, **networks, **hyper),
+        partial(DQN, **hyper),
         spec,
         obs=spec.obs,
         action=spec.action,
         space=space,
         hidden_dims=hidden_dims,
-        policy_class=DQN.policy_class,
     )[1]
 
 

@@ -12,6 +12,7 @@ from skillrl.networks import (
     Actor,
     Categorical,
     Critic,
+    DiagonalNormal,
     DiscreteCritic,
     EpsilonGreedy,
     EpsilonGreedyChoice,
@@ -70,6 +71,23 @@ def test_tanh_normal_sample_is_reparametrised():
     (grad,) = torch.autograd.grad(action.sum(), mean)
     assert grad.item() == pytest.approx(1 - action.item() ** 2, rel=1e-5)
     assert TanhNormal(mean, torch.zeros(1, 1)).mode().item() == pytest.approx(math.tanh(0.2))
+
+
+def test_diagonal_normal_is_torchs():
+    mean, log_std = torch.tensor([[0.3, -0.7], [2.0, 0.1]]), torch.tensor([[-0.2, 0.4], [0.0, -3.0]])
+    dist, theirs = DiagonalNormal(mean, log_std), torch.distributions.Normal(mean, log_std.exp())
+    value, log_prob = dist.sample(generator())
+    assert torch.allclose(dist.log_prob(value), theirs.log_prob(value).sum(-1)) and torch.equal(dist.mode(), mean)
+    assert torch.equal(log_prob, dist.log_prob(value))
+    assert torch.allclose(dist.entropy(), theirs.entropy().sum(-1))
+    many, _ = DiagonalNormal(mean.expand(100_000, 2, 2), log_std.expand(100_000, 2, 2)).sample(generator())
+    assert torch.allclose(many.mean(0), mean, atol=0.03) and torch.allclose(many.std(0), log_std.exp(), rtol=0.02)
+
+
+def test_categorical_entropy_by_hand():
+    probabilities = torch.tensor([[0.5, 0.25, 0.25], [1 / 3, 1 / 3, 1 / 3]])
+    expected = [1.5 * math.log(2), math.log(3)]
+    assert Categorical(probabilities.log() + 1).entropy().tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def frequencies(dist, n: int, actions: int) -> torch.Tensor:

@@ -98,7 +98,7 @@ def test_episodes_are_whole_and_padded() -> None:
 
 def test_fresh_is_served_once_and_in_order() -> None:
     world, replay = filled(7, 180)
-    needs = {"rollout": Need("fresh"), "replayed": Need("transitions", 4, repeats=2)}
+    needs = {"rollout": Need("fresh", 1), "replayed": Need("transitions", 4, repeats=2)}
     replay.sample(needs)
     assert not replay.ready(needs)
     before = [len(order) for order in world.order]
@@ -114,11 +114,61 @@ def test_fresh_is_served_once_and_in_order() -> None:
     assert [keys_of(row) for row in fresh["obs"]] == [order[b:] for order, b in zip(world.order, before)]
     replay.add(*world.tick([True, False, True]))
     replay.add(*world.tick([True, True, True]))
-    fresh = replay.sample_one(Need("fresh"))
+    fresh = replay.sample_one(Need("fresh", 1))
     assert fresh["mask"].tolist() == [[True, True], [True, False], [True, True]]
     check_steps(world, fresh)
     replay.mark_fresh()
-    assert not replay.ready({"rollout": Need("fresh")})
+    assert not replay.ready({"rollout": Need("fresh", 1)})
+
+
+def test_fresh_is_ready_when_there_is_as_much_as_is_asked_for() -> None:
+    world, replay = filled(0, 180)
+    needs = {"steps": Need("fresh", 10), "choices": Need("fresh_decisions", 4)}
+    ready = []
+    for _ in range(8):  # 3 steps a tick; decisions last 3, or as long as an episode of 1 or 2
+        replay.add(*world.tick())
+        enough = 3 * (len(ready) + 1) >= 10 and len(world.decisions) >= 4
+        ready.append(replay.ready(needs))
+        assert ready[-1] == enough
+    assert ready[0] is False and ready[-1] is True
+    assert int(replay.sample(needs)["choices"]["mask"].sum()) == len(world.decisions)  # all, not only so many
+    assert not replay.ready(needs)
+
+
+def test_fresh_decisions_are_served_once_padded_and_in_order() -> None:
+    world, replay = filled(7, 180)
+    needs = {"choices": Need("fresh_decisions", 1, length=4)}
+    replay.sample(needs)
+    served = set(world.decisions)
+    for ticks in (1, 11, 30):
+        for _ in range(ticks):
+            replay.add(*world.tick())
+        new = [[key for key in order if key in world.decisions and key not in served] for order in world.order]
+        batch = replay.sample(needs)["choices"]
+        assert isinstance(batch, Batch) and batch["mask"].shape == (3, max(map(len, new)))
+        for env, keys in enumerate(new):
+            mask = batch["mask"][env]
+            assert mask.tolist() == [i < len(keys) for i in range(len(mask))]
+            assert keys_of(batch["obs"][env][mask]) == keys
+            for i, key in enumerate(keys):
+                decision = world.decisions[key]
+                for name in ("z", "duration", "reward", "discount", "score"):
+                    assert batch[name][env, i] == torch.tensor(decision[name]), name
+                assert batch["step_mask"][env, i].tolist() == [t < decision["duration"] for t in range(4)]
+                assert batch["next_obs"][env, i, 2] == key[2] + decision["duration"]
+        assert all(value.float().isfinite().all() for value in batch.values())
+        served = set(world.decisions)
+        assert not replay.ready(needs)
+
+
+def test_a_batch_of_rollouts_is_flattened_and_put_back() -> None:
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    batch = Batch(x=torch.arange(6.0).reshape(2, 3), y=torch.arange(12).reshape(2, 3, 2), mask=mask)
+    flat = batch.flat()
+    assert flat["x"].tolist() == [0, 1, 3] and flat["y"].tolist() == [[0, 1], [2, 3], [6, 7]] and "mask" not in flat
+    assert batch.unflat(torch.tensor([5.0, 6.0, 7.0])).tolist() == [[5, 6, 0], [7, 0, 0]]
+    assert batch.unflat(flat["y"]).shape == (2, 3, 2)
+    assert flat.flat() is flat and flat.unflat(mask) is mask
 
 
 @pytest.mark.parametrize("waits", [False, True])

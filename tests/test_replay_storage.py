@@ -87,7 +87,8 @@ ALL = {
     "b": Need("sequences", 32, 7),
     "c": Need("episodes", 16, 9),
     "d": Need("decisions", 64, 3),
-    "e": Need("fresh"),
+    "e": Need("fresh", 1),
+    "f": Need("fresh_decisions", 1),
 }
 
 
@@ -149,6 +150,17 @@ def test_a_segment_costs_what_is_new() -> None:
         replay.add(*world.tick())
     assert len(replay.segment(since)["steps/env"]) == 600
     assert replay.expired(since) and not replay.expired(replay.state_dict())
+
+
+def test_a_state_from_before_there_were_fresh_decisions_loads() -> None:
+    _, replay = filled(20, 180)
+    state = {name: value for name, value in replay.state_dict().items() if name != "fresh_decisions_from"}
+    again = Replay(180, 3)
+    again.load_segment(replay.segment())
+    again.load_state_dict(state)
+    assert again.ready({"a": Need("fresh_decisions", 1)}) and not replay.fresh_decisions_from.any()
+    with pytest.raises(KeyError, match="fresh_from"):
+        again.load_state_dict({name: value for name, value in state.items() if name != "fresh_from"})
 
 
 def test_bad_requests_are_one_clear_line() -> None:

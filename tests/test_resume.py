@@ -42,12 +42,44 @@ ENDS = [  # how and where the run ends, each time to be resumed; and the exit co
 ]
 
 
+ON_POLICY = [  # stopped amid rollouts, which are of 288 steps, and of 40 decisions
+    *["env=half_cheetah", "env.horizon=20", "agent@learner.agent=ppo", "learner.batch_size=288"],
+    *["learner.skill_space.n=2", "learner.hidden_dims=[16]", "checkpoint_every=200", "logger.every=100"],
+    *["pretrain.env_steps=1200", "pretrain.warmup=0", "downstream.warmup=0", "downstream.env_steps=800"],
+    *["downstream=control", "controller=ppo", "controller.hold=3", "controller.hidden_dims=[16]"],
+    *["controller.batch_size=40", "controller.agent.minibatch_size=16", "evaluate=false"],
+]
+ON_POLICY_ENDS = [
+    ("after kill", "pretrain/000000000400.pt", -9),
+    ("after stop", "pretrain/data/000000000800.pt", 143),
+    ("after kill", "control/000000000200.pt", -9),
+    ("kill", "control/data/000000000600.pt", -9),
+    ("", "", 0),
+]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_killed_and_resumed_is_as_if_nothing_had_been(tmp_path: Path):
+    results = stopped_and_not(tmp_path, SMALL, ENDS)
+    assert any(result["workers"] == 2 for result in results), "there were workers to outlive it"
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    jobs: list[Any] = [[[*SMALL, f"hydra.run.dir={whole}"], "", ""]]
-    starts = [[*SMALL, f"hydra.run.dir={parts}"], *[[f"resume={parts}"]] * (len(ENDS) - 1)]
-    jobs += [[start, how, where] for start, (how, where, _) in zip(starts, ENDS, strict=True)]
+    assert (whole / "eval" / "metrics.json").read_bytes() == (parts / "eval" / "metrics.json").read_bytes()
+    resuming_what_is_finished_changes_nothing(parts)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_killed_amid_a_rollout_and_resumed_is_as_if_nothing_had_been(tmp_path: Path):
+    stopped_and_not(tmp_path, ON_POLICY, ON_POLICY_ENDS)
+    steps = [int(row["grad_steps"]) for row in rows(tmp_path / "whole")]
+    assert max(steps) >= 4 and steps[-1] >= 4, "both phases did learn"
+
+
+def stopped_and_not(tmp_path: Path, arguments: list[str], ends: list[tuple[str, str, int]]) -> list[dict[str, Any]]:
+    """One run to its end in ``whole`` and one with stops in ``parts``: what they leave is alike."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    jobs: list[Any] = [[[*arguments, f"hydra.run.dir={whole}"], "", ""]]
+    starts = [[*arguments, f"hydra.run.dir={parts}"], *[[f"resume={parts}"]] * (len(ends) - 1)]
+    jobs += [[start, how, where] for start, (how, where, _) in zip(starts, ends, strict=True)]
     memory = set(os.listdir("/dev/shm"))
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("killing.py")), json.dumps(jobs)],
@@ -57,18 +89,17 @@ def test_killed_and_resumed_is_as_if_nothing_had_been(tmp_path: Path):
         timeout=600,
     )
     results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert [result["code"] for result in results] == [0, *[code for _, _, code in ENDS]], done.stderr[-3000:]
+    assert [result["code"] for result in results] == [0, *[code for _, _, code in ends]], done.stderr[-3000:]
     assert "Traceback" not in done.stderr
-    assert any(result["workers"] == 2 for result in results), "there were workers to outlive it"
     assert not any(result["outlived"] for result in results)
     assert set(os.listdir("/dev/shm")) <= memory
     assert rows(whole) == rows(parts)
-    for file in ("skills/model.safetensors", "skills/config.json", "controller/model.safetensors", "eval/metrics.json"):
+    for file in ("skills/model.safetensors", "skills/config.json", "controller/model.safetensors"):
         assert (whole / file).read_bytes() == (parts / file).read_bytes(), file
     assert not list(parts.rglob("*.partial"))
     record = json.loads((parts / "run.json").read_text())
-    assert record["status"] == "finished" and len(record["resumed"]) == len(ENDS) - 1
-    resuming_what_is_finished_changes_nothing(parts)
+    assert record["status"] == "finished" and len(record["resumed"]) == len(ends) - 1
+    return results
 
 
 def resuming_what_is_finished_changes_nothing(folder: Path) -> None:

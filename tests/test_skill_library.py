@@ -13,9 +13,12 @@ import safetensors.torch
 import torch
 
 from skillrl import skill_library
+from skillrl.agents.ppo import PPO
+from skillrl.agents.sac import SAC
 from skillrl.atomic import write_tensors
 from skillrl.learners.diayn import DIAYN
 from skillrl.learners.primitive import Primitive
+from skillrl.networks import OnPolicyActor
 from skillrl.skill_library import NotAllowed, load, resolve, save
 from skillrl.skill_policy import ActorPolicy, SkillPolicy, ValuePolicy
 from skillrl.skill_spaces import Box, Discrete, Gaussian, Sphere
@@ -30,8 +33,13 @@ def policies() -> list[SkillPolicy]:
     spaces = [Discrete(4), Gaussian(2), Sphere(3), Box(2, -2.0, 0.5)]
     made: list[SkillPolicy] = [ActorPolicy(obs=OBS, action=ARM, space=space, hidden_dims=(8, 8)) for space in spaces]
     made.append(ValuePolicy(obs=OBS, action=Choice(6), space=Discrete(4), hidden_dims=(8,)))
-    learner = DIAYN(Spec(OBS, ARM), skill_space=Discrete(4), hidden_dims=(8,), discriminator_view="xy")
-    return [*made, learner.behaviour(), Primitive(Spec(OBS, ARM)).behaviour()]
+    made.append(ActorPolicy(obs=OBS, action=ARM, space=Discrete(4), hidden_dims=(8,), actor=OnPolicyActor))
+    made.append(ActorPolicy(obs=OBS, action=Choice(6), space=Gaussian(2), hidden_dims=(8,), actor=OnPolicyActor))
+    for space in (Discrete(4), Gaussian(2)):
+        for agent in (SAC, PPO):
+            learner = DIAYN(Spec(OBS, ARM), skill_space=space, hidden_dims=(8,), discriminator_view="xy", agent=agent)
+            made.append(learner.behaviour())
+    return [*made, Primitive(Spec(OBS, ARM)).behaviour()]
 
 
 @pytest.mark.parametrize(
@@ -114,6 +122,7 @@ def test_what_is_not_on_the_list_is_refused(target: str, tmp_path: Path):
     for change in (
         lambda config: config["policy"].update(_target_=target),
         lambda config: config["policy"]["space"].update(_target_=target),
+        lambda config: config["policy"].update(actor={"_class_": target}),
         lambda config: config["policy"].update(hidden_dims=[{"_target_": target, "command": f"touch {tmp_path}/ran"}]),
     ):
         edit(tmp_path, change)
@@ -129,6 +138,22 @@ def test_skills_name_policies_and_dataclasses_alone(tmp_path: Path):
     edit(tmp_path, lambda config: config["policy"]["space"].update(_target_="skillrl.loggers.Logger", directory="."))
     with pytest.raises(NotAllowed, match="no policy and no dataclass"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("target", ["skillrl.loggers.Logger", "torch.nn.Linear", "envs.point.Point"])
+def test_an_actor_is_a_network_of_ours(target: str, tmp_path: Path):
+    save(policies()[0], tmp_path)
+    edit(tmp_path, lambda config: config["policy"].update(actor={"_class_": target}))
+    with pytest.raises(NotAllowed, match="it is no network of ours"):
+        load(tmp_path)
+
+
+def test_skills_from_before_they_named_their_actor_load(tmp_path: Path):
+    policy = policies()[0]
+    save(policy, tmp_path)
+    edit(tmp_path, lambda config: config["policy"].pop("actor"))
+    ours, theirs = policy.state_dict(), load(tmp_path).state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_a_class_from_elsewhere_needs_trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -75,22 +75,39 @@ def test_a_round_of_one_step_overlaps_from_the_first():
 
 
 class Fresh(Learner):
+    source: Any = "fresh"
+
     def needs(self) -> dict[str, Need]:
-        return {"batch": Need("fresh")}
+        return {"batch": Need(self.source, 100)}
 
     def behaviour(self) -> Any:
         return DIAYN(self.spec, skill_space=Discrete(4), hidden_dims=[8]).policy
 
 
-def test_what_needs_fresh_data_refuses_overlap():
+class FreshChoices(Fresh):
+    source = "fresh_decisions"
+
+
+@pytest.mark.parametrize("kind", [Fresh, FreshChoices])
+@pytest.mark.parametrize(
+    ("schedule", "capacity", "message"),
+    [
+        ({"overlap": True}, 1000, "schedule.overlap is true, but this learner needs all that was collected"),
+        ({"updates": 2}, 1000, "schedule.updates is 2, but this learner learns once from what is fresh"),
+        ({}, 196, "schedule.capacity is 196: an update of 100 fresh ones needs twice that many"),
+    ],
+)
+def test_a_schedule_that_cannot_serve_what_is_fresh_is_refused(kind: Any, schedule: Any, capacity: int, message: str):
     env = Point(num_envs=4)
-    with pytest.raises(ValueError, match="overlap is true, but this learner needs all that was collected"):
-        train(
-            env=env,
-            learner=Fresh(Spec.from_env(env)),
-            data=Replay(1000, 4, gamma=0.99),
-            schedule=Schedule(16, collect=4, overlap=True),
-        )
+    arguments = {"env": env, "learner": kind(Spec.from_env(env)), "data": Replay(capacity, 4)}
+    with pytest.raises(ValueError, match=f"^{message}"):
+        train(**arguments, schedule=Schedule(16, collect=4, **schedule))
+
+
+def test_a_round_is_of_whole_ticks():
+    env = Point(num_envs=4)
+    with pytest.raises(ValueError, match=r"^schedule\.collect is 6: it must be a multiple of num_envs, 4$"):
+        train(env=env, learner=Fresh(Spec.from_env(env)), data=Replay(1000, 4), schedule=Schedule(16, collect=6))
 
 
 def test_overlap_is_true_or_false():

@@ -1,27 +1,44 @@
 """What every RL backbone shares. Networks are handed to it; z is a conditioning input that it never looks into."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
 
 from skillrl.networks import Critic
-from skillrl.skill_policy import ActorPolicy, SkillPolicy, ValuePolicy
+from skillrl.skill_policy import ActorPolicy, SkillPolicy
 from skillrl.skill_spaces import SkillSpace
-from skillrl.spec import Batch, Discrete, Field, Metrics, Spec
+from skillrl.spec import Batch, Discrete, Field, Metrics, Need, Spec
 
 
 class Agent(nn.Module):
-    """``gamma`` is what the replay and the collector discount with: the batch arrives with ``discount`` in it."""
+    """``gamma`` is what the replay and the collector discount with: the batch arrives with ``discount`` in it.
+
+    policy_class, policy_arguments: the policy that it trains, if its learner has no class of its own, and what that
+    class is called with in either case.
+    """
 
     gamma: float
     policy_class: type[SkillPolicy] = ActorPolicy
+    policy_arguments: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, spec: Spec):
         super().__init__()
         self.spec = spec
+
+    @classmethod
+    def critic_of(cls, policy: SkillPolicy, make: Callable[..., Critic], hidden_dims: Sequence[int]) -> nn.Module:
+        """The critic beside ``policy``: here ``make(obs, action, space, hidden_dims)``, of a box action."""
+        if isinstance(policy.action, Discrete):
+            raise ValueError(f"agent {cls.__name__} needs a box action, this one is discrete: take agent dqn or ppo")
+        return make(policy.obs, policy.action, policy.space, hidden_dims)
+
+    def need(self, of: Literal["transitions", "decisions"], batch_size: int) -> Need:
+        """The data of one update: that many of these, drawn from all that there are."""
+        return Need(of, batch_size)
 
     def update(self, batch: Batch, generator: Generator | None = None) -> Metrics:
         """One gradient step of everything, on obs, action, reward, next_obs, discount, z, next_z."""
@@ -68,9 +85,9 @@ def frozen_copy(module: nn.Module) -> nn.Module:
     return deepcopy(module).requires_grad_(False)
 
 
-def adam(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Adam:
+def adam(parameters: Iterable[nn.Parameter], lr: float, eps: float = 1e-8) -> torch.optim.Adam:
     """Adam as all backbones use it: fused, all parameters in one call."""
-    return torch.optim.Adam(parameters, lr=lr, fused=True)
+    return torch.optim.Adam(parameters, lr=lr, eps=eps, fused=True)
 
 
 def build(
@@ -87,14 +104,11 @@ def build(
 ) -> tuple[SkillPolicy, Agent]:
     """A policy and the agent that trains it, with networks of ``hidden_dims``.
 
-    agent: the class, or a partial of it. critic: likewise, for box actions; with channels for a vector reward.
+    agent: the class, or a partial of it. critic: likewise, of agents with a Q of box actions; with channels for a
+        vector reward.
     policy_class: instead of the agent's own, called with ``arguments`` too.
     """
     agent_class: Any = getattr(agent, "func", agent)
-    policy_class = policy_class or agent_class.policy_class
-    policy = policy_class(obs=obs, action=action, space=space, hidden_dims=hidden_dims, **arguments)
-    if isinstance(policy, ValuePolicy):
-        return policy, agent(spec, actor=policy.actor, critic=policy.actor.critic)
-    if isinstance(action, Discrete):
-        raise ValueError(f"agent {agent_class.__name__} needs a box action, this one is discrete: take agent dqn")
-    return policy, agent(spec, actor=policy.actor, critic=critic(obs, action, space, hidden_dims))
+    policy_class, arguments = policy_class or agent_class.policy_class, {**agent_class.policy_arguments, **arguments}
+    policy: Any = policy_class(obs=obs, action=action, space=space, hidden_dims=hidden_dims, **arguments)
+    return policy, agent(spec, actor=policy.actor, critic=agent_class.critic_of(policy, critic, hidden_dims))

@@ -6,13 +6,15 @@ Differs from the paper as Stable-Baselines3 does: Adam in place of RMSProp, grad
 (of one, by default) is read as its minimum; ``double_q`` is van Hasselt et al. 2016 (arXiv:1509.06461).
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from skillrl.agents.base import Agent, adam, check, check_whole, descend, frozen_copy
-from skillrl.networks import DiscreteCritic, EpsilonGreedy
-from skillrl.skill_policy import ValuePolicy
+from skillrl.networks import Critic, DiscreteCritic, EpsilonGreedy
+from skillrl.skill_policy import SkillPolicy, ValuePolicy
 from skillrl.spec import Batch, Discrete, Metrics, Spec
 
 
@@ -31,6 +33,15 @@ class DQN(Agent):
 
     policy_class = ValuePolicy
     updates: Tensor
+
+    @classmethod
+    def critic_of(cls, policy: SkillPolicy, make: Callable[..., Critic], hidden_dims: Sequence[int]) -> nn.Module:
+        """The policy's own, which it acts by."""
+        if not isinstance(policy, ValuePolicy):
+            raise ValueError(
+                "agent dqn needs a policy that acts by its values, this learner has another: take sac or ppo"
+            )
+        return policy.actor.critic
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""A controller that is an RL agent over decisions: DQN where skills can be counted, SAC where they cannot.
+"""A controller that is an RL agent over decisions: DQN where skills can be counted, SAC where not, PPO for either.
 
 It maximises E[Σ γ^i r_i + γ^k V(s')]: the SMDP of options held for k steps (Sutton, Precup & Singh 1999), with the
 agent's own γ per env step.
@@ -27,7 +27,7 @@ class RL(Controller):
     Args:
         skills: frozen. agent: ``agent(spec, actor=..., critic=...)``, a class or a partial.
         hidden_dims: widths of its networks. obs_view: what it sees of the task; None is all.
-        batch_size: decisions an update.
+        batch_size: decisions an update; of an on-policy agent, the fresh ones that an update waits for.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class RL(Controller):
         return Choosing(self)
 
     def needs(self) -> dict[str, Need]:
-        return {"decisions": Need("decisions", self.batch_size)}
+        return {"decisions": self.agent.need("decisions", self.batch_size)}
 
     def update(self, batches: Batches) -> Metrics:
         batch = batches["decisions"]
@@ -69,7 +69,7 @@ class RL(Controller):
             z=nothing,
             next_z=nothing,
         )
-        return self.agent.update(seen, self.generator) | {"reward/decision": batch["reward"].mean()}
+        return self.agent.update(seen, self.generator) | {"reward/decision": batch.flat()["reward"].mean()}
 
 
 class Choosing(Selector):
@@ -83,5 +83,5 @@ class Choosing(Selector):
     ) -> Selection:
         seen = obs[..., columns_on(self.controller.columns, obs.device)]
         nothing = torch.zeros(len(first), dtype=torch.int64, device=obs.device)
-        choice, _ = self.controller.chooser.act(seen, nothing, deterministic=deterministic, generator=generator)
-        return Selection(self.controller.skills.space.project(choice), extras={"choice": choice})
+        choice, extras = self.controller.chooser.act(seen, nothing, deterministic=deterministic, generator=generator)
+        return Selection(self.controller.skills.space.project(choice), extras={"choice": choice, **extras})

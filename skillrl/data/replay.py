@@ -6,18 +6,19 @@ begins. Three indexes say what begins where: steps (``transitions``), finished `
 Since every episode costs exactly one extra slot, step j of an env that lies in slot s belongs to episode s − j.
 
 Nothing is changed once written (the slot at ``pos`` holds the newest observation until its step arrives), so a
-checkpoint saves only what is new. Sampling has fixed shapes, no branch on tensor values (``fresh`` apart, whose shape
-is the data's), and draws from ``generator`` alone.
+checkpoint saves only what is new. Sampling has fixed shapes, no branch on tensor values (what is fresh apart, whose
+shape is the data's), and draws from ``generator`` alone.
 """
 
 import math
 from collections.abc import Mapping
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from skillrl.data.ring import Index, Ring, gather
-from skillrl.spec import Batch, Need
+from skillrl.spec import Batch, Need, Source
 
 NOT_STORED = {"next_obs", "discount", "mask", "active"}  # of a step: found or computed when sampled
 NOT_STORED_DECISION = {"row", "obs", "next_obs", "first", "terminated", "truncated"}  # of a decision: its steps tell
@@ -55,6 +56,7 @@ class Replay:
         self.decisions = Index(num_envs, slots, self.device)
         self.episode_slot = torch.zeros_like(self.steps.pos)  # where the current episode began, or the next one will
         self.fresh_from = torch.zeros_like(self.steps.pos)  # the first transition that `fresh` has not served
+        self.fresh_decisions_from = torch.zeros_like(self.steps.pos)  # likewise
         self._rows = torch.arange(num_envs, device=self.device)
         none = self._rows[:0]  # these two exist from the start: what is captured in a graph may not appear later
         self.transitions.put(none, none, {"slot": none.int()})
@@ -118,16 +120,20 @@ class Replay:
     def mark_fresh(self) -> None:
         """What is here now is no longer fresh."""
         self.fresh_from.copy_(self.transitions.pos)
+        self.fresh_decisions_from.copy_(self.decisions.pos)
 
     # ---- out
 
     def ready(self, needs: Mapping[str, Need]) -> bool:
-        """Whether every need can be served: there is at least one of what it asks for (drawn with replacement)."""
-        return all(self._available(need) > 0 for need in needs.values())
+        """Whether every need can be served: there is at least one of what it asks for (drawn with replacement), and
+        of what is fresh as much as it asks for."""
+        return all(self._available(need) >= (need.batch_size if need.fresh else 1) for need in needs.values())
 
     def _available(self, need: Need) -> int:
         if need.source == "fresh":
             return int((self.transitions.pos - self.fresh_from).sum())
+        if need.source == "fresh_decisions":
+            return int((self.decisions.pos - self.fresh_decisions_from).sum())
         index = {"episodes": self.episodes, "decisions": self.decisions}.get(need.source, self.transitions)
         return int(index.live().sum())
 
@@ -137,7 +143,7 @@ class Replay:
         for name, need in needs.items():
             drawn = [self.sample_one(need) for _ in range(need.repeats)]
             batches[name] = drawn if need.repeats > 1 else drawn[0]
-        if any(need.source == "fresh" for need in needs.values()):
+        if any(need.fresh for need in needs.values()):
             self.mark_fresh()
         return batches
 
@@ -145,7 +151,7 @@ class Replay:
         """A batch for one need (its ``repeats`` apart). Padding repeats the last real step and is False in ``mask``."""
         if need.future is not None and (need.source != "transitions" or not 0 <= need.future < 1):
             raise ValueError(f"future={need.future}, source {need.source!r}: it must be in [0, 1), of transitions")
-        if not (self.decisions if need.source == "decisions" else self.steps).data:
+        if not (self.decisions if need.decisions else self.steps).data:
             raise ValueError(f"no {need.source} can be sampled, the replay was given none")
         match need.source:
             case "transitions":
@@ -165,8 +171,13 @@ class Replay:
                 length = int((self.transitions.pos - start).max())
                 return self._stretch(self._rows, start, self.transitions.pos, length)
             case "decisions":
-                return self._decisions(need)
-        raise ValueError(f"unknown source {need.source!r}: transitions, sequences, episodes, fresh or decisions")
+                env, at = self.decisions.draw(need.batch_size, self.generator)
+                return self._read_decisions(env, at, need.length)
+            case "fresh_decisions":
+                start = torch.maximum(self.fresh_decisions_from, self.decisions.oldest)
+                at, mask = self._following(start, self.decisions.pos, int((self.decisions.pos - start).max()))
+                return self._read_decisions(self._rows[:, None].expand_as(at), at, need.length).replace(mask=mask)
+        raise ValueError(f"unknown source {need.source!r}: it must be one of {', '.join(get_args(Source))}")
 
     def _read(self, env: Tensor, slot: Tensor) -> Batch:
         """The steps that begin at these slots; env and slot of one shape, any."""
@@ -185,11 +196,14 @@ class Replay:
 
     def _stretch(self, env: Tensor, start: Tensor, stop: Tensor, length: int) -> Batch:
         """Transitions start, start + 1, ... of env, all (B,), up to stop → (B, length) with mask."""
-        at = start[:, None] + torch.arange(length, device=self.device)  # (B, length)
-        mask = at < stop[:, None]
-        at = at.minimum(stop[:, None] - 1).clamp(min=0)
+        at, mask = self._following(start, stop, length)
         rows = env[:, None].expand_as(at)
         return self._read(rows, self.transitions.get("slot", rows, at)).replace(mask=mask)
+
+    def _following(self, start: Tensor, stop: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """start, start + 1, ..., both (B, length): where to read, which repeats the last below stop, and the mask."""
+        at = start[:, None] + torch.arange(length, device=self.device)  # (B, length)
+        return at.minimum(stop[:, None] - 1).clamp(min=0), at < stop[:, None]
 
     def _goal(self, env: Tensor, at: Tensor, slot: Tensor, future: float) -> Tensor:
         """An observation k ≥ 1 steps later, P(k) ∝ future^(k−1) up to the episode's final (or, if open, newest) one."""
@@ -203,8 +217,8 @@ class Replay:
         ahead = (torch.log1p(uniform * torch.expm1(left * log_future)) / log_future).ceil().clamp(min=1)
         return self.steps.get("obs", env, slot + ahead.minimum(left).long())
 
-    def _decisions(self, need: Need) -> Batch:
-        env, at = self.decisions.draw(need.batch_size, self.generator)
+    def _read_decisions(self, env: Tensor, at: Tensor, length: int) -> Batch:
+        """Decisions ``at`` of env, both of one shape, any; with the first ``length`` of their steps if it is over 1."""
         where = self.decisions.flat(env, at)
         batch = Batch({name: gather(value, where) for name, value in self.decisions.data.items()})
         slot, duration = batch.pop("slot").long(), batch["duration"]
@@ -214,12 +228,12 @@ class Replay:
         batch["first"] = self.steps.get("first", env, slot)
         for name in ("terminated", "truncated"):
             batch[name] = gather(self.steps.data[name], last)
-        if need.length > 1:
-            offset = torch.arange(need.length, device=self.device)  # longer ones are cut to `length`
-            batch["step_mask"] = offset < duration[:, None]
-            within = slot[:, None] + offset.minimum(duration[:, None] - 1)  # (B, length)
+        if length > 1:
+            offset = torch.arange(length, device=self.device)  # longer ones are cut to `length`
+            batch["step_mask"] = offset < duration[..., None]
+            within = slot[..., None] + offset.minimum(duration[..., None] - 1)  # (B, length)
             for name in ("obs", "action"):
-                batch[f"step_{name}"] = self.steps.get(name, env[:, None], within)
+                batch[f"step_{name}"] = self.steps.get(name, env[..., None], within)
         return batch
 
     def contents(self) -> tuple[Batch, Tensor]:
@@ -252,7 +266,8 @@ class Replay:
     def _counters(self) -> dict[str, Tensor]:
         counters = {f"{name}/pos": ring.pos for name, ring in self._rings().items()}
         counters |= {f"{n}/oldest": ring.oldest for n, ring in self._rings().items() if isinstance(ring, Index)}
-        return counters | {"episode_slot": self.episode_slot, "fresh_from": self.fresh_from}
+        fresh = {"fresh_from": self.fresh_from, "fresh_decisions_from": self.fresh_decisions_from}
+        return counters | {"episode_slot": self.episode_slot, **fresh}
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that is small: counters, generator, shape. The data itself is in segments."""
@@ -266,7 +281,8 @@ class Replay:
             saved, here = tuple(state["shape"].tolist()), (self.num_envs, self.slots)
             raise ValueError(f"the saved replay has (num_envs, steps an env) {saved}, this one {here}")
         for name, value in self._counters().items():
-            value.copy_(state[name])
+            if name in state or name != "fresh_decisions_from":  # older states served no fresh decisions
+                value.copy_(state[name])
         self._moved = int(self.steps.pos.max())
         self.generator.set_state(state["generator"].cpu())
 

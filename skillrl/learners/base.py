@@ -73,7 +73,7 @@ class RewardLearner(Learner):
         agent: ``agent(spec, actor=..., critic=...)`` → Agent; a class or a partial.
         hidden_dims: widths of actor and critic.
         policy_view: which view of the observation actor and critic take; None is all of it.
-        batch_size: transitions an update.
+        batch_size: transitions an update; of an on-policy agent, the fresh ones that an update waits for.
         hold: env steps before z is drawn anew; None is the episode.
         critic: ``critic(obs, action, space, hidden_dims)``, where the reward has channels.
         policy_class, arguments: a skill policy with more to it than the agent's own, and what it takes.
@@ -118,10 +118,10 @@ class RewardLearner(Learner):
         return found if isinstance(found, nn.Module) else None
 
     def needs(self) -> dict[str, Need]:
-        return {"batch": Need("transitions", self.batch_size)}
+        return {"batch": self.agent.need("transitions", self.batch_size)}
 
     def fit(self, batch: Batch) -> Metrics:
-        """Learn the representation that the reward is read from."""
+        """Learn the representation that the reward is read from. (B, ...), also where the agent wants rollouts."""
         return {}
 
     def intrinsic_reward(self, batch: Batch) -> Tensor:
@@ -131,7 +131,7 @@ class RewardLearner(Learner):
     def relabel(self, batch: Batch) -> Batch:
         """What the agent sees: its own view, the fresh reward, and a z that goes on as it is."""
         with torch.no_grad():
-            reward = self.intrinsic_reward(batch)
+            reward = batch.unflat(self.intrinsic_reward(batch.flat()))
         columns = columns_on(self.columns, reward.device)
         return batch.replace(
             obs=batch["obs"][..., columns], next_obs=batch["next_obs"][..., columns], reward=reward, next_z=batch["z"]
@@ -140,7 +140,7 @@ class RewardLearner(Learner):
     def update(self, batches: Batches) -> Metrics:
         batch = batches["batch"]
         assert isinstance(batch, Batch)
-        metrics = self.fit(batch)
+        metrics = self.fit(batch.flat())
         relabelled = self.relabel(batch)
         metrics |= self.agent.update(relabelled, self.generator)
-        return metrics | {"reward/intrinsic": relabelled["reward"].mean()}
+        return metrics | {"reward/intrinsic": relabelled.flat()["reward"].mean()}
