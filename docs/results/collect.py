@@ -9,7 +9,7 @@ What stands after -- is what the runs were given beyond their experiment.
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from seeds import Row, write_seed
@@ -28,8 +28,10 @@ EPISODE = {"success": "success", "episode_return": "return", "episode_length": "
 """Columns of a seed's CSV, and what they are called in metrics.csv."""
 
 
-def collect(folder: Path, data: Path, overrides: Sequence[str] = ()) -> Path:
-    """Write the CSV of a finished run, and return its path.
+def collect(
+    folder: Path, data: Path, overrides: Sequence[str] = (), studies: Iterable[str] = tuple(STUDIES)
+) -> Path:
+    """Write the CSV of a finished run of one of the ``studies``, and return its path.
 
     Errors: BadInput naming the run, where it is not finished or is no seed of a study.
     """
@@ -37,7 +39,7 @@ def collect(folder: Path, data: Path, overrides: Sequence[str] = ()) -> Path:
     if status != "finished":
         raise BadInput(f"{folder} is not finished but {status}: go on with python train.py resume={folder}")
     config = read_config(folder)
-    name, arm = identify(folder, config, overrides)
+    name, arm = identify(folder, config, overrides, studies)
     study = STUDIES[name]
     if config["seed"] not in study.seeds:
         raise BadInput(f"{folder} has seed {config['seed']}: those of the study {name} are {study.seeds}")
@@ -46,13 +48,13 @@ def collect(folder: Path, data: Path, overrides: Sequence[str] = ()) -> Path:
     return path
 
 
-def identify(folder: Path, config: Config, overrides: Sequence[str]) -> tuple[str, str]:
+def identify(folder: Path, config: Config, overrides: Sequence[str], studies: Iterable[str]) -> tuple[str, str]:
     """Study and arm whose settings the run has. Errors: BadInput, with what is different from the nearest."""
     found = settings(config)
     arms = [
         (name, key, arm.experiment)
-        for name, study in STUDIES.items()
-        for key, arm in study.arms.items()
+        for name in studies
+        for key, arm in STUDIES[name].arms.items()
         if composes(arm.experiment, overrides)
     ]
     different = {which: differences(found, settings_of(which[2], overrides)) for which in arms}

@@ -104,7 +104,7 @@ def _pretrained(axes: "Axes", seeds: Sequence[Seed], ink: Ink) -> None:
     """Where a pretraining ended."""
     for steps in sorted({seed.pretrain_env_steps for seed in seeds if len(seed.steps)} - {0}):
         axes.axvline(steps, color=ink["faint"], lw=0.8, ls=":", zorder=1)
-        axes.annotate("pretraining ends", (steps, 1.0), axes.get_xaxis_transform(), xytext=(-4, -2),
+        axes.annotate("pretraining ends", (steps, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(-4, -2),
                       textcoords="offset points", ha="right", va="top", fontsize=8, color=ink["faint"])  # fmt: skip
 
 
