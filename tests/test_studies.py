@@ -232,14 +232,17 @@ def test_the_hierarchies_say_that_they_are_not_calibrated():
 # ---- figures
 
 
-@pytest.mark.parametrize(("name", "share"), [("quickstart", True), ("sac", False), ("half_cheetah_hurdles", False)])
-def test_only_a_share_is_drawn_in_per_cent(name: str, share: bool, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("name", "share", "what"),
+    [("quickstart", True, "Success"), ("sac", False, "Return"), ("half_cheetah_hurdles", False, "Hurdles passed")],
+)
+def test_only_a_share_is_drawn_in_per_cent(name: str, share: bool, what: str, tmp_path: Path):
     study = STUDIES[name]
     found = read_study(study, study_csvs(tmp_path, name, ours=4200 if not share else 0.8) / name)
     left, right = curves.learning_curves(study, found, False, INK).axes
     assert isinstance(left.yaxis.get_major_formatter(), PercentFormatter) == share
     assert (left.get_ylim() == (-0.03, 1.03)) == share and (share or left.get_ylim()[1] > 4200)
-    assert left.get_title("left") == f"{study.measure.title.capitalize()} in training"
+    assert left.get_title("left") == f"{what} in training"
     assert right.get_title("left") == ("Last tenth" if study.last_tenth else "Evaluation")
     dots = right.collections[0].get_offsets()[:, 1]
     assert dots.tolist() == judge.scores_of(found[study.ours])

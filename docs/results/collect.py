@@ -28,9 +28,7 @@ EPISODE = {"success": "success", "episode_return": "return", "episode_length": "
 """Columns of a seed's CSV, and what they are called in metrics.csv."""
 
 
-def collect(
-    folder: Path, data: Path, overrides: Sequence[str] = (), studies: Iterable[str] = tuple(STUDIES)
-) -> Path:
+def collect(folder: Path, data: Path, overrides: Sequence[str] = (), studies: Iterable[str] = tuple(STUDIES)) -> Path:
     """Write the CSV of a finished run of one of the ``studies``, and return its path.
 
     Errors: BadInput naming the run, where it is not finished or is no seed of a study.

@@ -121,7 +121,7 @@ def _finish(study: Study, left: "Axes", right: "Axes", pretraining: bool, ink: I
     right.margins(x=0.12)
     right.spines["left"].set_visible(False)
     right.tick_params(axis="y", length=0)
-    what = study.measure.title.capitalize()
+    what = study.measure.short.capitalize()
     titles = (f"{what} in training", "Last tenth" if study.last_tenth else "Evaluation")
     for axes, title in zip((left, right), titles, strict=True):
         axes.grid(axis="x", visible=False)

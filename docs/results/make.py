@@ -38,7 +38,7 @@ def make(name: str, data: Path = DATA, out: Path = RESULTS) -> Path:
 
 def page(name: str, study: Study, found: Found) -> str:
     """The whole Markdown text."""
-    measure = study.measure.title
+    what = study.measure.short.capitalize()
     parts = [
         f"# {study.title}",
         study.about,
@@ -46,17 +46,14 @@ def page(name: str, study: Study, found: Found) -> str:
         scores(study, found),
         gaps(study, found),
         "## Learning",
-        picture(f"figures/{name}", f"{measure.capitalize()} against env steps on the task"),
+        picture(f"figures/{name}", f"{what} against env steps on the task"),
         learning(study, found),
     ]
     if study.pretraining:
         parts += [
             "## With pretraining counted",
             counted(study, found),
-            picture(
-                f"figures/{name}-with-pretraining",
-                f"{measure.capitalize()} against all env steps, pretraining counted",
-            ),
+            picture(f"figures/{name}-with-pretraining", f"{what} against all env steps, pretraining counted"),
         ]
     parts += [
         "## How this page was made",
@@ -117,9 +114,11 @@ def gaps(study: Study, found: Found) -> str:
 def learning(study: Study, found: Found) -> str:
     """What the first figure shows."""
     told = (
-        f"Thin lines are seeds, thick ones their mean: {study.measure.title} of the training episodes, with "
-        "exploration, smoothed over a tenth of the curve, at least three points. "
+        f"Thin lines are seeds, thick ones their mean: {study.measure.short} of the training episodes, with "
+        "exploration, smoothed over a tenth of the curve"
     )
+    curves = [len(seed.steps) for seeds in found.values() for seed in seeds.values() if len(seed.steps)]
+    told += " but at least three points. " if curves and min(curves) < 30 else ". "
     if any(seeds and not budgets_of(seeds) for seeds in found.values()):
         told += "The dashed line is the evaluation of what does not learn on the task. "
     each = "score, the mean of the last tenth of the curve" if study.last_tenth else "evaluation"

@@ -25,7 +25,7 @@ class Measure:
     Args:
         column: of a seed's CSV. training: the column of metrics.csv behind it. evaluation: the key of
             eval/metrics.json.
-        title: "the {title} is ...", and an axis. share: of episodes, from 0 to 1, drawn in per cent.
+        title: "the {title} is ...". short: of figures. share: of episodes, from 0 to 1, drawn in per cent.
         digits: behind the point.
     """
 
@@ -33,6 +33,7 @@ class Measure:
     training: str
     evaluation: str
     title: str
+    short: str
     share: bool = False
     digits: int = 3
 
@@ -40,12 +41,13 @@ class Measure:
         return f"{value:,.{self.digits}f}"
 
 
-SUCCESS = Measure("success", "episode/success", "success_rate", "success rate", share=True)
+SUCCESS = Measure("success", "episode/success", "success_rate", "success rate", "success", share=True)
 
 
-def returns(title: str = "return", *, digits: int) -> Measure:
-    """The return, by the name of what it counts."""
-    return Measure("episode_return", "episode/return", "return_mean", title, digits=digits)
+def returns(counts: str | None = None, *, digits: int) -> Measure:
+    """The return, by the name of what it ``counts``."""
+    title = f"number of {counts}" if counts else "return"
+    return Measure("episode_return", "episode/return", "return_mean", title, counts or "return", digits=digits)
 
 
 @dataclass(frozen=True)
