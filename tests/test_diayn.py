@@ -8,16 +8,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from envs.goal import PointGoal
 from envs.point import Point
 from envs.swimmer import Swimmer
 from skillrl.agents.sac import SAC
+from skillrl.controllers.random import Random
+from skillrl.controllers.rl import RL
 from skillrl.data.collector import Collector
 from skillrl.data.replay import Replay
 from skillrl.evaluation.metrics import cell_table, recognise
 from skillrl.evaluation.rollouts import rollout
+from skillrl.learners.base import Learner
 from skillrl.learners.diayn import DIAYN
-from skillrl.skill_policy import InfersSkills
-from skillrl.skill_spaces import Discrete
+from skillrl.skill_policy import InfersSkills, freeze
+from skillrl.skill_spaces import Discrete, Gaussian, Sphere
 from skillrl.spec import Batch, Spec
 from skillrl.training import Schedule, train
 
@@ -61,6 +65,63 @@ def test_reward_is_zero_where_nothing_is_known_and_log_k_where_all_is():
     assert learner.intrinsic_reward(batch_of(torch.ones(1, 2), [0])).item() == pytest.approx(math.log(K), abs=1e-6)
 
 
+class Line(nn.Module):
+    """A posterior over z in R²: mean (x, 2 y), deviations 0.5 and e^y."""
+
+    def forward(self, obs: Tensor) -> Tensor:
+        x, y = obs.unbind(-1)
+        return torch.stack([x, 2 * y, torch.full_like(x, math.log(0.5)), y], -1)
+
+
+def test_reward_against_a_hand_made_posterior_of_a_continuous_z():
+    learner = DIAYN(Spec.from_env(Point(num_envs=1)), skill_space=Gaussian(2), hidden_dims=(4,))
+    learner.policy.discriminator = Line()
+    next_obs = torch.tensor([[1.0, 0.0], [-0.5, 1.5]])
+    z = torch.tensor([[1.2, -0.3], [0.5, 2.0]])
+    reward = learner.intrinsic_reward(Batch(next_obs=next_obs, z=z))
+
+    def log_normal(x: float, mean: float, std: float) -> float:
+        return -0.5 * ((x - mean) / std) ** 2 - math.log(std) - 0.5 * math.log(2 * math.pi)
+
+    by_hand = [
+        log_normal(1.2, 1, 0.5) + log_normal(-0.3, 0, 1) - log_normal(1.2, 0, 1) - log_normal(-0.3, 0, 1),
+        log_normal(0.5, -0.5, 0.5) + log_normal(2, 3, math.exp(1.5)) - log_normal(0.5, 0, 1) - log_normal(2, 0, 1),
+    ]
+    assert reward.tolist() == pytest.approx(by_hand, abs=1e-6)
+    loss = learner.policy.posterior(next_obs).log_prob(z).mean()
+    assert learner.policy.log_posterior(next_obs, z).mean().item() == pytest.approx(loss.item())
+
+
+def test_a_posterior_is_asked_alike_of_both_kinds_of_skills():
+    spec = Spec.from_env(Point(num_envs=1))
+    one, other = (DIAYN(spec, skill_space=s, hidden_dims=(4,)).policy for s in (Discrete(3), Gaussian(2)))
+    obs, z = torch.randn(5, 2), torch.tensor([0, 2, 1, 1, 0])
+    assert isinstance(one, InfersSkills) and isinstance(other, InfersSkills)
+    assert one.log_posterior(obs).shape == (5, 3) and other.log_posterior(obs, torch.randn(5, 2)).shape == (5,)
+    assert torch.equal(one.log_posterior(obs, z), one.log_posterior(obs)[torch.arange(5), z])
+    assert torch.allclose(one.log_posterior(obs).exp().sum(-1), torch.ones(5))
+    with pytest.raises(ValueError, match="cannot be counted: say of which z"):
+        other.log_posterior(obs)
+
+
+def test_the_continuous_discriminator_learns_mean_and_deviation():
+    """z = 0.8 x + noise: of the second coordinate nothing is known."""
+    torch.manual_seed(0)
+    learner = DIAYN(Spec.from_env(Point(num_envs=1)), skill_space=Gaussian(2), hidden_dims=(32,), discriminator_lr=0.01)
+    for _ in range(400):
+        x = torch.randn(256)
+        z = torch.stack([0.8 * x + 0.6 * torch.randn(256), torch.randn(256)], -1)
+        metrics = learner.fit(Batch(next_obs=torch.stack([x, torch.zeros(256)], -1), z=z))
+    posterior = learner.policy.posterior(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
+    assert torch.allclose(posterior.mean, torch.tensor([[0.8, 0.0], [-0.8, 0.0]]), atol=0.15)
+    assert torch.allclose(posterior.log_std.exp(), torch.tensor([[0.6, 1.0]] * 2), atol=0.12)
+    x, z = torch.randn(20_000), torch.randn(20_000, 2)
+    z[:, 0] = 0.8 * x + 0.6 * z[:, 0]
+    reward = learner.intrinsic_reward(Batch(next_obs=torch.stack([x, torch.zeros(20_000)], -1), z=z)).mean()
+    assert reward.item() == pytest.approx(-math.log(0.6), abs=0.05)  # I(x; z), what the posterior can know
+    assert metrics["discriminator/std"].item() == pytest.approx(0.8, abs=0.1)
+
+
 def test_views_decide_what_is_seen():
     spec = Spec.from_env(Swimmer(num_envs=1))
     learner = DIAYN(spec, skill_space=Discrete(3), hidden_dims=(4,), policy_view="body", discriminator_view="xy")
@@ -73,6 +134,8 @@ def test_views_decide_what_is_seen():
     assert torch.equal(learner.log_q(obs), learner.log_q(moved))
     with pytest.raises(ValueError, match="view 'place' is not known"):
         DIAYN(spec, discriminator_view="place")
+    with pytest.raises(ValueError, match="skill_space is Sphere: DIAYN's posterior is for Discrete or Gaussian"):
+        DIAYN(spec, skill_space=Sphere(2))
 
 
 def test_the_discriminator_learns_and_the_reward_follows_at_once():
@@ -124,16 +187,15 @@ class Unpaid(DIAYN):
         return torch.zeros(len(batch["z"]))
 
 
-def pretrained(kind: type[DIAYN], seed: int) -> tuple[float, float]:
-    """Mean reward and discriminability over fresh stochastic rollouts."""
+def pretrained(kind: type[DIAYN], space: Discrete | Gaussian, seed: int) -> DIAYN:
     torch.manual_seed(seed)
     env = Point(num_envs=8)
     agent = partial(SAC, tau=0.01, alpha=0.1)
-    learner = kind(Spec.from_env(env), skill_space=Discrete(K), hidden_dims=(64, 64), agent=agent)
+    learner = kind(Spec.from_env(env), skill_space=space, hidden_dims=(64, 64), agent=agent)
     learner.generator.manual_seed(seed)
     data = Replay(100_000, 8, gamma=learner.gamma, seed=seed)
     train(env=env, learner=learner, data=data, schedule=Schedule(total=50_000, warmup=1_000), seed=seed)
-    return mean_reward(learner, seed), discriminability(learner, seed)
+    return learner
 
 
 def mean_reward(learner: DIAYN, seed: int) -> float:
@@ -162,8 +224,52 @@ def discriminability(learner: DIAYN, seed: int) -> float:
 @pytest.mark.parametrize("kind", [DIAYN, Permuted, Unpaid])
 def test_diayn_tells_its_skills_apart_and_its_twins_do_not(kind: type[DIAYN]):
     """Gates: 0.7 log K of a ceiling of log K, and 0.8 where chance is 1/8."""
-    reward, told = pretrained(kind, seed=0)
+    learner = pretrained(kind, Discrete(K), seed=0)
+    reward, told = mean_reward(learner, 0), discriminability(learner, 0)
     if kind is DIAYN:
         assert reward >= 0.7 * math.log(K) and told >= 0.8
     else:
         assert reward < 0.7 * math.log(K) and told < 0.8
+
+
+@pytest.fixture(scope="module")
+def continuous() -> DIAYN:
+    return pretrained(DIAYN, Gaussian(2), seed=0)
+
+
+CONTINUOUS = pytest.mark.learning("skillrl/learners/diayn.py", "skillrl/learners/base.py", "skillrl/agents/sac.py")
+KNOWN = 2 * math.log(2)  # nats that a posterior knows which is half as wide as the prior in both of z's coordinates
+
+
+@CONTINUOUS
+def test_continuous_diayn_tells_its_skills_apart(continuous: DIAYN):
+    assert mean_reward(continuous, 0) > KNOWN
+
+
+@CONTINUOUS
+def test_continuous_diayn_with_permuted_z_does_not():
+    assert mean_reward(pretrained(Permuted, Gaussian(2), seed=0), 0) < 0.1 * KNOWN
+
+
+def success(controller: Learner) -> float:
+    """In training, over the last sixth of the episodes."""
+    told: list[float] = []
+    controller.generator.manual_seed(0)
+    train(
+        env=PointGoal(num_envs=8),
+        learner=controller,
+        data=Replay(100_000, 8, gamma=controller.gamma, seed=0),
+        schedule=Schedule(total=24_000, warmup=1_000),
+        hooks=[lambda state: told.extend(episode["episode/success"] for episode in state.episodes)],
+    )
+    return float(np.mean(told[-len(told) // 6 :]))
+
+
+@CONTINUOUS
+@pytest.mark.learning("skillrl/controllers/rl.py")
+def test_sac_over_continuous_skills_learns_where_each_leads(continuous: DIAYN):
+    spec = Spec.from_env(PointGoal(num_envs=1))
+    torch.manual_seed(0)
+    skills = freeze(continuous.policy)
+    chosen = RL(spec, skills, agent=partial(SAC, alpha=0.02, lr=1e-3), hold=10, hidden_dims=(64, 64))
+    assert success(chosen) > 2 * success(Random(spec, skills, hold=10)) > 0

@@ -120,6 +120,9 @@ def test_loaded_skills_are_used_where_they_were_learnt_and_on_a_task(
     assert "discriminability " in (said := capsys.readouterr().out) and f"report: {Path('use') / 'report.html'}" in said
 
 
+DECIDING = ["task=point_goal", "downstream.env_steps=160", "downstream.warmup=80", "controller.batch_size=8"]
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -127,8 +130,8 @@ def test_loaded_skills_are_used_where_they_were_learnt_and_on_a_task(
         ["learner=flat", "agent@learner.agent=dqn", "env=gymnasium", "env.id=CartPole-v1", "learner.hidden_dims=[8]"],
         ["learner=primitive", "downstream=control", "controller=sac", "downstream.env_steps=160", "task=point_goal"],
         ["learner=flat", "agent@learner.agent=ppo", "env=half_cheetah", "env.horizon=20", "learner.batch_size=32"],
-        ["agent@learner.agent=ppo", "learner.batch_size=32", "downstream=control", "controller=ppo", "task=point_goal"],
-        ["learner=diayn_gaussian", "learner.skill_space.dim=3", "downstream=control", "controller=sac"],
+        ["agent@learner.agent=ppo", "learner.batch_size=32", "downstream=control", "controller=ppo", *DECIDING],
+        ["learner=diayn_gaussian", "learner.skill_space.dim=3", "downstream=control", "controller=sac", *DECIDING],
         ["downstream=control", "controller=random", "downstream.env_steps=80", "learner.hidden_dims=[8]"],
         ["experiment=quickstart", "downstream=null", "task=null", "learner.hidden_dims=[8]"],
     ],
