@@ -122,13 +122,13 @@ def test_a_seed_whose_csv_is_there_is_not_run_again_unless_its_skills_are_needed
     jobs = prove.plan(STUDY, ["ours", "flat_sac", "random"], [0, 1], tmp_path)
     for arm, seed in (("ours", 0), ("ours", 1), ("flat_sac", 0), ("random", 1)):
         seed_csv(tmp_path, arm, seed, 0.5, settings=fingerprint(settings_of(STUDY.arms[arm].experiment)))
-    assert [job.name for job in prove.left(jobs, tmp_path, ())] == ["ours-s0", "random-s0", "flat_sac-s1"]
+    assert [job.name for job in prove.left(STUDY, jobs, tmp_path, ())] == ["ours-s0", "random-s0", "flat_sac-s1"]
 
 
 def test_a_csv_of_other_settings_is_named(tmp_path: Path):
     seed_csv(tmp_path, "ours", 0, 0.5, settings="abc")
     with pytest.raises(ValueError, match=r"ours-s0\.csv was made with other settings than experiment=quickstart"):
-        prove.left(prove.plan(STUDY, ["ours"], [0], tmp_path), tmp_path, ())
+        prove.left(STUDY, prove.plan(STUDY, ["ours"], [0], tmp_path), tmp_path, ())
 
 
 @pytest.mark.parametrize("wrong", [["--arms", "nobody"], ["--seeds", "9"], ["--jobs", "0"]])

@@ -11,7 +11,7 @@ import prove
 import pytest
 from collect import collect, split
 from collect import main as collect_main
-from made_up_results import OURS, STUDY, a_run, seed_csv
+from made_up_results import OURS, STUDY, a_run, seed_csv, study_csvs
 from seeds import Seed, read_seed, read_study
 from settings import compose, settings_of
 from studies import DATA, RESULTS, STUDIES
@@ -29,6 +29,13 @@ def test_the_committed_pages_are_made_from_the_committed_numbers(tmp_path: Path)
         assert make.make(name, DATA, tmp_path).read_text() == (RESULTS / f"{name}.md").read_text()
         for drawn in (tmp_path / "figures").glob(f"{name}*.png"):
             assert (RESULTS / "figures" / drawn.name).stat().st_size > 1000
+
+
+def test_the_committed_numbers_have_the_settings_of_their_experiments():
+    for path in DATA.glob("*/*.csv"):
+        study = STUDIES[path.parent.name]
+        found = read_seed(path, study)
+        assert found.settings == fingerprint(settings_of(study.arms[found.arm].experiment)), path
 
 
 def test_no_machine_is_named_in_the_committed_numbers():
@@ -106,13 +113,13 @@ def test_a_finished_run_becomes_a_csv(tmp_path: Path):
 @pytest.mark.parametrize("arm", list(STUDY.arms))
 def test_the_arm_is_told_by_the_settings(arm: str, tmp_path: Path):
     run = a_run(tmp_path / "x", STUDY.arms[arm].experiment)
-    assert read_seed(collect(run, tmp_path / "data")).arm == arm
+    assert read_seed(collect(run, tmp_path / "data"), STUDY).arm == arm
 
 
 def test_skills_that_were_loaded_bring_their_own_pretraining(tmp_path: Path):
     ours = a_run(tmp_path / "ours", pretrain=OURS["pretrain"] | {"env_steps": 123})
     run = a_run(tmp_path / "random", "quickstart/random", skills=str(ours))
-    assert read_seed(collect(run, tmp_path / "data")).pretrain_env_steps == 123
+    assert read_seed(collect(run, tmp_path / "data"), STUDY).pretrain_env_steps == 123
 
 
 @pytest.mark.parametrize(
@@ -173,21 +180,12 @@ def test_a_run_that_could_be_of_two_arms_is_of_none(tmp_path: Path):
 # ---- the CSVs
 
 
-def study_csvs(data: Path, **means: float) -> Path:
-    """All seeds of all arms, around means of 0.2, and 0.8 for ours."""
-    for i, arm in enumerate(STUDY.arms):
-        for seed in STUDY.seeds:
-            mean = means.get(arm, 0.8 if arm == STUDY.ours else 0.2)
-            seed_csv(data / "quickstart", arm, seed, mean + 0.02 * (seed - 2), settings=f"arm{i}")
-    return data
-
-
 def test_a_csv_is_read_as_it_was_written(tmp_path: Path):
-    found = read_seed(seed_csv(tmp_path, "ours", 2, 0.5))
+    found = read_seed(seed_csv(tmp_path, "ours", 2, 0.5), STUDY)
     assert (found.arm, found.seed, found.pretrain_env_steps, found.env_steps) == ("ours", 2, 8000, 4000)
-    assert found.evaluated == 0.5
+    assert found.score == 0.5
     np.testing.assert_array_equal(found.steps, [1000, 2000, 3000, 4000])
-    np.testing.assert_array_equal(found.success, [0.25, 0.5, 0.75, 1.0])
+    np.testing.assert_array_equal(found.curve, [0.25, 0.5, 0.75, 1.0])
 
 
 @pytest.mark.parametrize(
@@ -198,7 +196,7 @@ def test_a_csv_that_is_none_is_named(old: str, new: str, tmp_path: Path):
     path = seed_csv(tmp_path, "ours", 2, 0.5, env_steps=1000)
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(ValueError, match=r"ours-s2\.csv is not the CSV of a seed"):
-        read_seed(path)
+        read_seed(path, STUDY)
 
 
 def test_seeds_of_different_settings_are_not_thrown_together(tmp_path: Path):

@@ -1,6 +1,6 @@
 """Finished runs → one CSV a seed, under docs/results/data. The arm is found by the run's settings, not by its name.
 
-    python docs/results/collect.py outputs/proof/*
+    python docs/results/collect.py outputs/proof/quickstart/*
     python docs/results/collect.py --data /tmp/data outputs/tiny/* -- downstream.env_steps=2000
 
 What stands after -- is what the runs were given beyond their experiment.
@@ -9,12 +9,13 @@ What stands after -- is what the runs were given beyond their experiment.
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from seeds import Row, write_seed
-from settings import settings_of, shorten
+from settings import composes, settings_of, shorten
 from studies import DATA, STUDIES
+from study import Measure, Study
 
 from skillrl import skill_library
 from skillrl.config import Config
@@ -23,9 +24,12 @@ from skillrl.evaluation.curves import read_curves
 from skillrl.record import read_config, read_status
 from skillrl.settings import differences, fingerprint, settings
 
+EPISODE = {"success": "success", "episode_return": "return", "episode_length": "length"}
+"""Columns of a seed's CSV, and what they are called in metrics.csv."""
 
-def collect(folder: Path, data: Path, overrides: Sequence[str] = ()) -> Path:
-    """Write the CSV of a finished run, and return its path.
+
+def collect(folder: Path, data: Path, overrides: Sequence[str] = (), studies: Iterable[str] = tuple(STUDIES)) -> Path:
+    """Write the CSV of a finished run of one of the ``studies``, and return its path.
 
     Errors: BadInput naming the run, where it is not finished or is no seed of a study.
     """
@@ -33,19 +37,24 @@ def collect(folder: Path, data: Path, overrides: Sequence[str] = ()) -> Path:
     if status != "finished":
         raise BadInput(f"{folder} is not finished but {status}: go on with python train.py resume={folder}")
     config = read_config(folder)
-    study, arm = identify(folder, config, overrides)
-    seeds = STUDIES[study].seeds
-    if config["seed"] not in seeds:
-        raise BadInput(f"{folder} has seed {config['seed']}: those of the study {study} are {seeds}")
-    path = data / study / f"{arm}-s{config['seed']}.csv"
-    write_seed(path, rows_of(folder, config, arm))
+    name, arm = identify(folder, config, overrides, studies)
+    study = STUDIES[name]
+    if config["seed"] not in study.seeds:
+        raise BadInput(f"{folder} has seed {config['seed']}: those of the study {name} are {study.seeds}")
+    path = data / name / f"{arm}-s{config['seed']}.csv"
+    write_seed(path, rows_of(folder, config, study, arm))
     return path
 
 
-def identify(folder: Path, config: Config, overrides: Sequence[str]) -> tuple[str, str]:
+def identify(folder: Path, config: Config, overrides: Sequence[str], studies: Iterable[str]) -> tuple[str, str]:
     """Study and arm whose settings the run has. Errors: BadInput, with what is different from the nearest."""
     found = settings(config)
-    arms = [(name, key, arm.experiment) for name, study in STUDIES.items() for key, arm in study.arms.items()]
+    arms = [
+        (name, key, arm.experiment)
+        for name in studies
+        for key, arm in STUDIES[name].arms.items()
+        if composes(arm.experiment, overrides)
+    ]
     different = {which: differences(found, settings_of(which[2], overrides)) for which in arms}
     same = [which for which in arms if not different[which]]
     if len(same) == 1:
@@ -57,44 +66,42 @@ def identify(folder: Path, config: Config, overrides: Sequence[str]) -> tuple[st
     raise BadInput(f"{folder} has the settings of no arm; beside experiment={nearest[2]}, {told}")
 
 
-def rows_of(folder: Path, config: Config, arm: str) -> list[Row]:
-    """Training in control, where an episode ended, and then the evaluation. Numbers stand as the run wrote them."""
-    skills = skill_library.about(config["skills"] or folder)
+def rows_of(folder: Path, config: Config, study: Study, name: str) -> list[Row]:
+    """Training on the task, where an episode ended, then the evaluation. Numbers stand as the run wrote them."""
+    phase = study.arms[name].phase
     constant = {
-        "arm": arm,
+        "arm": name,
         "seed": str(config["seed"]),
         "settings": fingerprint(settings(config)),
-        "pretrain_env_steps": str(skills["about"]["env_steps"]),
+        "pretrain_env_steps": str(0 if phase == "pretrain" else pretrained(folder, config)),
     }
-    control = [row for row in read_curves(folder / "metrics.csv") if row["phase"] == "control"]
+    training = [row for row in read_curves(folder / "metrics.csv") if row["phase"] == phase]
     rows = [
-        {
-            "phase": "control",
-            "env_steps": row["env_steps"],
-            "success": row["episode/success"],
-            "episode_return": row["episode/return"],
-            "episode_length": row["episode/length"],
-        }
-        for row in control
-        if row.get("episode/success")
+        {"phase": phase, "env_steps": row["env_steps"]}
+        | {column: row.get(f"episode/{end}", "") for column, end in EPISODE.items()}
+        for row in training
+        if row.get(study.measure.training)
     ]
-    return [constant | row for row in [*rows, evaluation(folder, control)]]
+    end = {"phase": "evaluation", "env_steps": training[-1]["env_steps"] if training else "0"}
+    return [constant | row for row in [*rows, end | evaluation(folder, study.measure)]]
 
 
-def evaluation(folder: Path, control: Sequence[Row]) -> Row:
-    """The last row. Errors: BadInput where the run was not evaluated, or its task knows no success."""
+def pretrained(folder: Path, config: Config) -> int:
+    """Env steps in which the skills were learnt."""
+    return skill_library.about(config["skills"] or folder)["about"]["env_steps"]
+
+
+def evaluation(folder: Path, measure: Measure) -> Row:
+    """Of the final episodes. Errors: BadInput where the run was not evaluated, or its task knows no such measure."""
     path = folder / "eval" / "metrics.json"
     if not path.exists():
         raise BadInput(f"{folder} was not evaluated: python eval.py run={folder}")
     scores = json.loads(path.read_text())
-    if scores["success_rate"] is None:
-        raise BadInput(f"{folder} has no success_rate: its task tells of no success")
+    if scores[measure.evaluation] is None:
+        raise BadInput(f"{folder} has no {measure.evaluation}: its task does not tell it")
     return {
-        "phase": "evaluation",
-        "env_steps": control[-1]["env_steps"] if control else "0",
-        "success": repr(scores["success_rate"]),
-        "episode_return": repr(scores["return_mean"]),
-        "episode_length": repr(scores["episode_length"]),
+        column: "" if scores[key] is None else repr(scores[key])
+        for column, key in zip(EPISODE, ("success_rate", "return_mean", "episode_length"), strict=True)
     }
 
 

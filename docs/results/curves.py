@@ -1,4 +1,4 @@
-"""The figures of a study: success while learning, every seed and the mean, and beside it the final evaluation."""
+"""The figures of a study: its measure while learning, every seed and the mean, and beside it the score of each seed."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from judge import Found, scores_of
 from seeds import Seed, complete
-from studies import Study
+from study import Study
 
 from skillrl.evaluation.curves import smooth
 from skillrl.evaluation.statistics import mean_and_se
@@ -18,17 +19,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Ink = dict[str, Any]
-Found = Mapping[str, Mapping[int, Seed]]
 COLOURS = (PALETTE[0], PALETTE[2], PALETTE[4], PALETTE[1], PALETTE[9])
 DASHED = (0, (4, 3))
 
 
 def draw(study: Study, found: Found, folder: Path, name: str) -> list[Path]:
-    """Writes ``name.png`` and ``name-with-pretraining.png``, each for light and dark pages; returns the light ones."""
-    paths = [folder / f"{name}.png", folder / f"{name}-with-pretraining.png"]
-    for path, pretraining in zip(paths, (False, True), strict=True):
+    """Writes ``name.png``, and ``name-with-pretraining.png`` where there is any; each for light and dark pages.
+
+    Returns the light ones.
+    """
+    paths = {folder / f"{name}.png": False}
+    if study.pretraining:
+        paths[folder / f"{name}-with-pretraining.png"] = True
+    for path, pretraining in paths.items():
         save(partial(learning_curves, study, found, pretraining), path)
-    return paths
+    return list(paths)
 
 
 def learning_curves(study: Study, found: Found, pretraining: bool, ink: Ink) -> "Figure":
@@ -44,11 +49,11 @@ def learning_curves(study: Study, found: Found, pretraining: bool, ink: Ink) -> 
     for arm, seeds in arms.items():
         if not _learns(seeds):
             _level(left, seeds, colours[arm], pretraining)
-    for i, (arm, seeds) in enumerate(arms.items()):
-        _points(right, i, seeds, colours[arm], ink, mean=complete(study, found[arm]))
+    for i, arm in enumerate(arms):
+        _points(right, i, scores_of(found[arm]), colours[arm], ink, mean=complete(study, found[arm]))
     if pretraining:
         _pretrained(left, [seed for seeds in arms.values() for seed in seeds], ink)
-    _finish(figure, left, right, pretraining, ink)
+    _finish(study, left, right, pretraining, ink)
     _legend(figure, study, arms, colours)
     return figure
 
@@ -67,7 +72,7 @@ def _learns(seeds: Sequence[Seed]) -> bool:
 
 def _curves(axes: "Axes", seeds: Sequence[Seed], colour: str, pretraining: bool) -> None:
     curves = [
-        (seed.steps + (seed.pretrain_env_steps if pretraining else 0), smooth(seed.success))
+        (seed.steps + (seed.pretrain_env_steps if pretraining else 0), smooth(seed.curve))
         for seed in seeds
         if len(seed.steps)
     ]
@@ -81,13 +86,12 @@ def _level(axes: "Axes", seeds: Sequence[Seed], colour: str, pretraining: bool) 
     """What learns nothing on the task has no curve: its evaluation is a dashed line, from when it could be had."""
     start = max(seed.pretrain_env_steps for seed in seeds) if pretraining else 0
     end = max([start + 1.0, *(float(np.asarray(line.get_xdata())[-1]) for line in axes.lines)])
-    level = float(np.mean([seed.evaluated for seed in seeds]))
+    level = float(np.mean([seed.score for seed in seeds]))
     axes.plot([start, end], [level, level], color=colour, lw=1.4, ls=DASHED, zorder=1)
 
 
-def _points(axes: "Axes", place: int, seeds: Sequence[Seed], colour: str, ink: Ink, mean: bool) -> None:
+def _points(axes: "Axes", place: int, values: Sequence[float], colour: str, ink: Ink, mean: bool) -> None:
     """A dot for each seed, side by side; if wanted, their mean with its standard error."""
-    values = [seed.evaluated for seed in seeds]
     offsets = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(1)
     axes.scatter(place + offsets, values, s=16, color=colour, alpha=0.75, linewidths=0, zorder=3, clip_on=False)
     if mean:
@@ -100,22 +104,26 @@ def _pretrained(axes: "Axes", seeds: Sequence[Seed], ink: Ink) -> None:
     """Where a pretraining ended."""
     for steps in sorted({seed.pretrain_env_steps for seed in seeds if len(seed.steps)} - {0}):
         axes.axvline(steps, color=ink["faint"], lw=0.8, ls=":", zorder=1)
-        axes.annotate("pretraining ends", (steps, 1.0), xytext=(-4, -2), textcoords="offset points",
-                      ha="right", va="top", fontsize=8, color=ink["faint"])  # fmt: skip
+        axes.annotate("pretraining ends", (steps, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(-4, -2),
+                      textcoords="offset points", ha="right", va="top", fontsize=8, color=ink["faint"])  # fmt: skip
 
 
-def _finish(figure: "Figure", left: "Axes", right: "Axes", pretraining: bool, ink: Ink) -> None:
+def _finish(study: Study, left: "Axes", right: "Axes", pretraining: bool, ink: Ink) -> None:
     from matplotlib.ticker import EngFormatter, PercentFormatter
 
-    left.set(ylim=(-0.03, 1.03), xlabel="env steps, pretraining counted" if pretraining else "env steps on the task")
+    left.set(xlabel="env steps, pretraining counted" if pretraining else "env steps on the task")
     left.set_xlim(left=0)
     left.xaxis.set_major_formatter(EngFormatter(sep=""))
-    left.yaxis.set_major_formatter(PercentFormatter(1.0))
+    if study.measure.share:
+        left.set_ylim(-0.03, 1.03)
+        left.yaxis.set_major_formatter(PercentFormatter(1.0))
     right.set_xticks([])
     right.margins(x=0.12)
     right.spines["left"].set_visible(False)
     right.tick_params(axis="y", length=0)
-    for axes, title in ((left, "Success in training"), (right, "Evaluation")):
+    what = study.measure.short.capitalize()
+    titles = (f"{what} in training", "Last tenth" if study.last_tenth else "Evaluation")
+    for axes, title in zip((left, right), titles, strict=True):
         axes.grid(axis="x", visible=False)
         axes.set_title(title, loc="left", fontsize=10, color=ink["text"])
 

@@ -7,19 +7,18 @@ python docs/results/make.py quickstart
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from curves import draw
+from judge import Found, budgets_of, judge, scores_of, verdict
 from seeds import Seed, complete, read_study
-from studies import DATA, RESULTS, STUDIES, Study, find_study
+from studies import DATA, RESULTS, STUDIES, find_study
+from study import Study
 
 from skillrl.comparison.markdown import picture, table
 from skillrl.errors import BadInput, exit_code
 from skillrl.evaluation.protocol import EPISODES
-from skillrl.evaluation.statistics import ERRORS, Claim, claim, mean_and_se
-
-Found = Mapping[str, Mapping[int, Seed]]
+from skillrl.evaluation.statistics import mean_and_se
 
 
 def make(name: str, data: Path = DATA, out: Path = RESULTS) -> Path:
@@ -39,6 +38,7 @@ def make(name: str, data: Path = DATA, out: Path = RESULTS) -> Path:
 
 def page(name: str, study: Study, found: Found) -> str:
     """The whole Markdown text."""
+    what = study.measure.short.capitalize()
     parts = [
         f"# {study.title}",
         study.about,
@@ -46,13 +46,16 @@ def page(name: str, study: Study, found: Found) -> str:
         scores(study, found),
         gaps(study, found),
         "## Learning",
-        picture(f"figures/{name}", "Success against env steps on the task"),
-        "Thin lines are seeds, thick ones their mean: success of the training episodes, with exploration, smoothed "
-        "over a tenth of the curve. The dashed line is the evaluation of what does not learn on the task. At the "
-        "right, each seed's evaluation; with every seed there, their mean and its standard error.",
-        "## With pretraining counted",
-        counted(study, found),
-        picture(f"figures/{name}-with-pretraining", "Success against all env steps, pretraining counted"),
+        picture(f"figures/{name}", f"{what} against env steps on the task"),
+        learning(study, found),
+    ]
+    if study.pretraining:
+        parts += [
+            "## With pretraining counted",
+            counted(study, found),
+            picture(f"figures/{name}-with-pretraining", f"{what} against all env steps, pretraining counted"),
+        ]
+    parts += [
         "## How this page was made",
         f"The numbers are in [`data/{name}/`](data/{name}), one CSV for each seed. Everything here is made from them:",
         f"    python docs/results/prove.py {name}   # the runs: hours; it can be stopped and goes on\n"
@@ -61,97 +64,65 @@ def page(name: str, study: Study, found: Found) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-# ---- the claim
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Why the claim cannot be judged yet (empty where it can), and what it comes to against each other arm."""
-
-    open: list[str]
-    claims: dict[str, Claim]
-
-
-def judge(study: Study, found: Found) -> Verdict:
-    """By the rule, and only with every seed of every arm, at equal env steps."""
-    why = []
-    for arm in study.arms:
-        if missing := [str(seed) for seed in study.seeds if seed not in found[arm]]:
-            why.append(f"{study.arms[arm].title}: no seed {', '.join(missing)} yet")
-    budgets = {steps: arm for arm in study.arms for steps in budgets_of(found[arm])}
-    if len(budgets) > 1:
-        told = " and ".join(f"{steps:,} ({study.arms[arm].title})" for steps, arm in sorted(budgets.items()))
-        why.append(f"the arms had unequal env steps on the task: {told}")
-    if why:
-        return Verdict(why, {})
-    ours = evaluated(found[study.ours])
-    claims = {arm: claim(ours, evaluated(found[arm]), study.effect) for arm in study.others}
-    return Verdict([], {arm: judged for arm, judged in claims.items() if judged is not None})
-
-
-def budgets_of(seeds: Mapping[int, Seed]) -> set[int]:
-    """Env steps on the task of an arm's seeds. What learns nothing there takes none, and is compared with any."""
-    return {seed.env_steps for seed in seeds.values()} - {0}
-
-
-def evaluated(seeds: Mapping[int, Seed]) -> list[float]:
-    return [seeds[seed].evaluated for seed in sorted(seeds)]
-
-
-def verdict(study: Study, found: Found) -> str:
-    """What is claimed, and whether it holds."""
-    rule = (
-        f"Claim: at equal env steps on the task, pretraining not counted, the success rate is at least "
-        f"{study.effect:g} above that of every other arm, and at least {ERRORS:g} pooled standard errors, over seeds "
-        f"{', '.join(map(str, study.seeds))}."
-    )
-    judged = judge(study, found)
-    if judged.open:
-        return f"{rule}\n\n**Not settled.** " + "; ".join(judged.open) + "."
-    failed = [study.arms[arm].title for arm, one in judged.claims.items() if not one.holds]
-    if failed:
-        return f"{rule}\n\n**It does not hold** against: {'; '.join(failed)}."
-    return f"{rule}\n\n**It holds.**"
-
-
 # ---- tables
 
 
 def scores(study: Study, found: Found) -> str:
     """Every seed of every arm."""
-    head = ["Arm", "Pretraining", "On the task", *(f"Seed {seed}" for seed in study.seeds), "Mean ± SE"]
+    spent = ["Pretraining", "On the task"] if study.pretraining else ["Env steps"]
+    head = ["Arm", *spent, *(f"Seed {seed}" for seed in study.seeds), "Mean ± SE"]
     rows = [[study.arms[arm].title, *score_row(study, found[arm])] for arm in study.arms]
-    told = f"Success rate in {EPISODES} deterministic episodes after training; env steps before it."
-    return f"{told}\n\n{table(head, rows)}"
+    told = f"{study.measure.title.capitalize()} in "
+    if study.last_tenth:
+        told += "the training episodes, with exploration, that ended in the last tenth of the env steps"
+    else:
+        told += f"{EPISODES} deterministic episodes after training; env steps before it"
+    return f"{told}.\n\n{table(head, rows)}"
 
 
 def score_row(study: Study, seeds: Mapping[int, Seed]) -> list[str]:
-    each = [f"{seeds[seed].evaluated:.3f}" if seed in seeds else "missing" for seed in study.seeds]
-    if not seeds:
-        return ["", "", *each, ""]
-    mean, se = mean_and_se(evaluated(seeds))
-    told = f"{mean:.3f} ± {se:.3f}" if complete(study, seeds) else ""  # of fewer seeds: the seeds, and nothing more
-    spent = [" / ".join(f"{n:,}" for n in sorted(some)) for some in (
-        {seed.pretrain_env_steps for seed in seeds.values()}, {seed.env_steps for seed in seeds.values()})]  # fmt: skip
-    return [*spent, *each, told]
+    told = study.measure.told
+    each = [told(seeds[seed].score) if seed in seeds else "missing" for seed in study.seeds]
+    spent = [numbers({seed.pretrain_env_steps for seed in seeds.values()})] if study.pretraining else []
+    spent.append(numbers({seed.env_steps for seed in seeds.values()}))
+    if not complete(study, seeds):  # of fewer seeds: the seeds, and nothing more
+        return [*spent, *each, ""]
+    mean, se = mean_and_se(scores_of(seeds))
+    return [*spent, *each, f"{told(mean)} ± {told(se)}"]
+
+
+def numbers(some: set[int]) -> str:
+    return " / ".join(f"{n:,}" for n in sorted(some))
 
 
 def gaps(study: Study, found: Found) -> str:
     """Ours against each other arm; nothing but that it is open where the claim cannot be judged yet."""
-    head = ["Ours against", "Gap", "Pooled SE", "Gap / SE", "Holds"]
+    head = ["Ours against", *study.claim.head, "Holds"]
     claims = judge(study, found).claims
     rows = []
     for arm in study.others:
+        told = [*[""] * len(study.claim.head), "not settled"]
         if arm in claims:
-            one = claims[arm]
-            told = [f"{one.gap:+.3f}", f"{one.se:.3f}", f"{one.gap_in_se:.1f}", "yes" if one.holds else "**no**"]
-        else:
-            told = ["", "", "", "not settled"]
+            told = [*claims[arm].cells, "yes" if claims[arm].holds else "**no**"]
         rows.append([study.arms[arm].title, *told])
     return table(head, rows)
 
 
 # ---- the rest
+
+
+def learning(study: Study, found: Found) -> str:
+    """What the first figure shows."""
+    told = (
+        f"Thin lines are seeds, thick ones their mean: {study.measure.short} of the training episodes, with "
+        "exploration, smoothed over a tenth of the curve"
+    )
+    curves = [len(seed.steps) for seeds in found.values() for seed in seeds.values() if len(seed.steps)]
+    told += " but at least three points. " if curves and min(curves) < 30 else ". "
+    if any(seeds and not budgets_of(seeds) for seeds in found.values()):
+        told += "The dashed line is the evaluation of what does not learn on the task. "
+    each = "score, the mean of the last tenth of the curve" if study.last_tenth else "evaluation"
+    return f"{told}At the right, each seed's {each}; with every seed there, their mean and its standard error."
 
 
 def counted(study: Study, found: Found) -> str:

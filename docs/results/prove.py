@@ -1,13 +1,13 @@
 """Run a study: every seed of every arm, as runs of train.py that can be stopped and gone on with at any time.
 
     python docs/results/prove.py quickstart
-    python docs/results/prove.py quickstart --seeds 0 1 --arms ours random --jobs 1 --out outputs/proof
+    python docs/results/prove.py sac --seeds 0 1 --arms ours --jobs 1 --out outputs/sac
     python docs/results/prove.py quickstart --data /tmp/data -- downstream.env_steps=2000      # tiny, for a look
 
 A seed whose CSV is there is not run again, whether or not its run still is; nor is a run that is finished. One that was
 interrupted is resumed. Each finished seed is collected at once.
-What stands after -- is given to every run, but a budget that an arm has at 0 stays there. SIGINT and SIGTERM let the
-runs save and end; after a SIGKILL they do the same by themselves (on Linux).
+What stands after -- is given to every run, but a budget that an arm has not, or has at 0, stays as it is. SIGINT and
+SIGTERM let the runs save and end; after a SIGKILL they do the same by themselves (on Linux).
 """
 
 import argparse
@@ -24,7 +24,8 @@ from pathlib import Path
 from collect import collect, split
 from seeds import read_seed
 from settings import applied, settings_of, shorten
-from studies import DATA, ROOT, STUDIES, Study, find_study
+from studies import DATA, ROOT, STUDIES, find_study
+from study import Study
 
 from skillrl.errors import BadInput, Stopped, exit_code
 from skillrl.evaluation.curves import read_curves
@@ -97,20 +98,20 @@ def plan(study: Study, arms: Sequence[str], seeds: Sequence[int], out: Path) -> 
     return jobs
 
 
-def left(jobs: Sequence[Job], data: Path, overrides: Sequence[str]) -> list[Job]:
+def left(study: Study, jobs: Sequence[Job], data: Path, overrides: Sequence[str]) -> list[Job]:
     """Those whose CSV is not in the folder ``data``, and those that they need.
 
     Errors: BadInput where a CSV was made with other settings than the experiment has now.
     """
-    missing = [job for job in jobs if not collected(job, data / f"{job.name}.csv", overrides)]
+    missing = [job for job in jobs if not collected(study, job, data / f"{job.name}.csv", overrides)]
     return [job for job in jobs if job in missing or any(one.needs == job for one in missing)]
 
 
-def collected(job: Job, csv: Path, overrides: Sequence[str]) -> bool:
+def collected(study: Study, job: Job, csv: Path, overrides: Sequence[str]) -> bool:
     """Whether the job's seed is there. Errors: BadInput where it was made with other settings."""
     if not csv.exists():
         return False
-    if read_seed(csv).settings != fingerprint(settings_of(job.experiment, overrides)):
+    if read_seed(csv, study).settings != fingerprint(settings_of(job.experiment, overrides)):
         raise BadInput(f"{csv} was made with other settings than experiment={job.experiment} has now: take it away")
     return True
 
@@ -230,11 +231,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, help="default: all of the study's")
     parser.add_argument("--arms", nargs="+", help="default: all of the study's")
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, each on one thread")
-    parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "proof", help="where the runs are")
+    parser.add_argument("--out", type=Path, help="where the runs are; default: outputs/proof/<study>")
     parser.add_argument("--data", type=Path, default=DATA, help="where the CSVs go")
     parser.add_argument("--every", type=float, default=60.0, help="seconds between two lines of progress")
     given = parser.parse_args(mine)
     study = find_study(given.study)
+    given.out = given.out or ROOT / "outputs" / "proof" / given.study
     given.overrides = tuple(overrides)
     given.arms, given.seeds = given.arms or list(study.arms), given.seeds or list(study.seeds)
     for name, asked, known in (("--arms", given.arms, list(study.arms)), ("--seeds", given.seeds, list(study.seeds))):
@@ -255,10 +257,11 @@ def main(arguments: Sequence[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     try:
         with locked(out):
-            jobs = plan(find_study(given.study), given.arms, given.seeds, out)
+            study = find_study(given.study)
+            jobs = plan(study, given.arms, given.seeds, out)
             for job in jobs:
                 job.check(given.overrides)
-            jobs = left(jobs, given.data / given.study, given.overrides)
+            jobs = left(study, jobs, given.data / given.study, given.overrides)
             proof = Proof(jobs, given.overrides, given.jobs, lambda job: say(str(taken(job, given))))
             return 0 if proof.run(given.every) else 1
     except (Exception, KeyboardInterrupt) as error:
@@ -266,7 +269,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def taken(job: Job, given: argparse.Namespace) -> Path:
-    return collect(job.folder, given.data, given.overrides)
+    return collect(job.folder, given.data, given.overrides, [given.study])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 import hydra
+from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 from studies import ROOT
 
@@ -23,9 +24,18 @@ def compose(experiment: str, overrides: tuple[str, ...] = ()) -> Config:
 
 
 def applied(experiment: str, overrides: Sequence[str]) -> tuple[str, ...]:
-    """Those that leave an arm what it is: a budget that its experiment sets to 0 stays 0."""
+    """Those that leave an arm what it is: a budget that its experiment does not have, or has at 0, stays as it is."""
     own = settings(compose(experiment))
-    return tuple(one for one in overrides if not (one.split("=")[0] in BUDGETS and own[one.split("=")[0]] == 0))
+    return tuple(one for one in overrides if (key := one.split("=")[0]) not in BUDGETS or own.get(key))
+
+
+def composes(experiment: str, overrides: Sequence[str]) -> bool:
+    """Whether the experiment has the keys that are overridden."""
+    try:
+        compose(experiment, applied(experiment, overrides))
+    except ConfigCompositionException:
+        return False
+    return True
 
 
 def settings_of(experiment: str, overrides: Sequence[str] = ()) -> dict[str, Any]:

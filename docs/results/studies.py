@@ -1,7 +1,9 @@
-"""What is compared with what: the arms of each study, the experiment that each one runs, and what is claimed."""
+"""What is compared with what: the studies, with the experiment that each arm runs."""
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from claims import Gap, Ratio
+from study import SUCCESS, Arm, Study, returns
 
 from skillrl.errors import BadInput
 
@@ -9,33 +11,18 @@ RESULTS = Path(__file__).parent
 ROOT = RESULTS.parents[1]
 DATA = RESULTS / "data"  # <study>/<arm>-s<seed>.csv
 
-
-@dataclass(frozen=True)
-class Arm:
-    """experiment: of ``train.py``. skills_of: the arm whose skills of the same seed it uses, instead of pretraining."""
-
-    experiment: str
-    title: str
-    skills_of: str | None = None
+SAME = "All arms have the same body, task, env steps on it, network widths, and 1/16 update per env step."
+UNCALIBRATED = "The settings are not calibrated yet: they follow what is known of DIAYN, and no arm was tuned."
 
 
-@dataclass(frozen=True)
-class Study:
-    """The claim: ``ours`` is better than every other arm by ``effect`` and by 3 pooled standard errors, over ``seeds``.
-
-    Arms stand in the order in which they are run, told and drawn. about: what is done, for the page.
-    """
-
-    title: str
-    about: str
-    arms: dict[str, Arm]
-    ours: str
-    effect: float
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-
-    @property
-    def others(self) -> list[str]:
-        return [name for name in self.arms if name != self.ours]
+def hierarchical(name: str) -> dict[str, Arm]:
+    """The arms of ``conf/experiment/diayn/<name>``."""
+    return {
+        "ours": Arm(f"diayn/{name}", "Controller over DIAYN skills"),
+        "flat_sac": Arm(f"diayn/{name}/flat_sac", "Flat SAC"),
+        "flat_ppo": Arm(f"diayn/{name}/flat_ppo", "Flat PPO"),
+        "action_repeat": Arm(f"diayn/{name}/action_repeat", "SAC with action repeat"),
+    }
 
 
 STUDIES = {
@@ -59,8 +46,69 @@ STUDIES = {
             "random": Arm("quickstart/random", "Pretrained skills chosen at random", skills_of="ours"),
         },
         ours="ours",
-        effect=0.3,
-    )
+        measure=SUCCESS,
+        claim=Gap(effect=0.3),
+    ),
+    "sac": Study(
+        title="SAC alone, against Stable-Baselines3's",
+        about=(
+            "HalfCheetah by its own reward, observed as Gymnasium's, 1,000 steps an episode: our SAC as a flat learner "
+            "(`experiment=sac/half_cheetah`), and Stable-Baselines3's as a guest of the same loop and the same envs "
+            "(`experiment=sac/half_cheetah_sb3`). Both have two layers of 128, batches of 128, two updates for every "
+            "env step of 8 envs, a learning rate of 3e-4, tau 0.005, gamma 0.99 and a temperature that is tuned from "
+            "1. What differs: until the first update theirs acts uniformly at random, ours by its untrained policy. "
+            "No setting was tuned."
+        ),
+        arms={
+            "ours": Arm("sac/half_cheetah", "SAC, ours", phase="pretrain"),
+            "sb3": Arm("sac/half_cheetah_sb3", "SAC, Stable-Baselines3's"),
+        },
+        ours="ours",
+        measure=returns(digits=0),
+        claim=Ratio(least=0.7),
+        last_tenth=True,
+        pretraining=False,
+    ),
+    "finetune": Study(
+        title="Finetuning the best of DIAYN's skills, against training from scratch",
+        about=(
+            "Hopper by its own reward, 1/4 update per env step. Skills are pretrained without reward; the best one is "
+            "found by trial, whose env steps count, and trained further (`experiment=finetune/hopper`). From scratch "
+            "(`experiment=finetune/hopper_scratch`) networks, agent and budget are the same, and nothing is kept. The "
+            "claim asks for no size of the gap, since none was calibrated."
+        ),
+        arms={
+            "ours": Arm("finetune/hopper", "Best skill, finetuned", phase="finetune"),
+            "scratch": Arm("finetune/hopper_scratch", "From scratch", phase="finetune"),
+        },
+        ours="ours",
+        measure=returns(digits=1),
+        claim=Gap(effect=0),
+    ),
+    "ant_multi_goals": Study(
+        title="A controller over DIAYN skills: the Ant in moving goals",
+        about=(
+            "Skills of the Ant are pretrained without reward, told apart by x and y; then a controller chooses among "
+            "them on a task that pays 1 for each env step inside a goal, which moves on every 50 steps. "
+            f"{SAME} {UNCALIBRATED}"
+        ),
+        arms=hierarchical("ant_multi_goals"),
+        ours="ours",
+        measure=returns("env steps inside a goal", digits=1),
+        claim=Gap(effect=0),
+    ),
+    "half_cheetah_hurdles": Study(
+        title="A controller over DIAYN skills: HalfCheetah's hurdles",
+        about=(
+            "Skills of the HalfCheetah are pretrained without reward and without hurdles, told apart by x; then a "
+            "controller chooses among them on a task that pays 1 for each hurdle that is passed. "
+            f"{SAME} {UNCALIBRATED}"
+        ),
+        arms=hierarchical("half_cheetah_hurdles"),
+        ours="ours",
+        measure=returns("hurdles passed", digits=2),
+        claim=Gap(effect=0),
+    ),
 }
 
 
