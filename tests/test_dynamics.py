@@ -232,7 +232,9 @@ def test_the_page_tells_every_seed_and_what_is_missing(tmp_path: Path):
     for path in (*tmp_path.glob("humanoid-*.csv"), tmp_path / "ant-xy-s1.csv"):
         path.unlink()
     text = dynamics_page.page(read_all(tmp_path))
-    lost = "ant-xy-s1, humanoid-s0, humanoid-s1, humanoid-s2, humanoid-xy-s0, humanoid-xy-s1, humanoid-xy-s2"
+    lost = (
+        "Ant, x,y alone (seed 1); Humanoid, all of the observation (seed 0, 1, 2); Humanoid, x,y alone (seed 0, 1, 2)"
+    )
     assert f"**Missing:** {lost}." in text
     assert "## Humanoid" not in text and text.count("| x,y alone |") == 5 * 3 - 1
 

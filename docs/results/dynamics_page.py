@@ -202,20 +202,19 @@ def about(found: Found) -> str:
         "- **Coverage**: distinct cells that 48 deterministic rollouts visited, skills dealt evenly.\n\n"
         "Dashed: untrained networks of the same shape (the mean of three, and of the seeds). The first point of an "
         "evaluation is the run's own network before its first update. Skills that the discriminator tells apart by "
-        "their pose need not lead anywhere: then the reward rises and discriminability stays with the dashed line."
+        "their pose need not lead anywhere: the reward can rise while discriminability stays near the dashed line."
     )
 
 
 def missing(found: Found) -> str:
     """The seeds that are not there yet."""
-    gaps = [
-        name_of(body, view, seed)
+    gaps = {
+        f"{BODIES[body]}, {VIEWS[view]}": [str(seed) for seed in SEEDS if seed not in seeds]
         for body, views in found.items()
         for view, seeds in views.items()
-        for seed in SEEDS
-        if seed not in seeds
-    ]
-    return f"**Missing:** {', '.join(gaps)}." if gaps else ""
+    }
+    told = [f"{which} (seed {', '.join(lost)})" for which, lost in gaps.items() if lost]
+    return f"**Missing:** {'; '.join(told)}." if told else ""
 
 
 def of_body(body: str, views: Mapping[str, Mapping[int, Seed]]) -> list[str]:
