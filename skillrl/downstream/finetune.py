@@ -27,7 +27,7 @@ from skillrl.spec import Batch, Metrics, Need, Spec
 from skillrl.training import Schedule, State, store
 
 KEEP = {"none": (False, False), "actor": (True, False), "critic": (False, True), "both": (True, True)}
-TUNED_AGENT = partial(SAC, alpha_init=0.1)  # from 1 the entropy bonus would undo a kept actor before it falls
+TUNED_AGENT = partial(SAC, alpha_init=0.1)  # from 1 the entropy bonus could outweigh the reward
 
 
 class Finetune(Use):
