@@ -15,8 +15,8 @@ from skillrl.comparison import compare, figures, text, write_comparison
 from skillrl.comparison.groups import group, names
 from skillrl.comparison.runs import LeftOut, Scored
 from skillrl.comparison.tables import each_seed
-from skillrl.evaluation.figures import INK
 from skillrl.evaluation.statistics import estimate
+from skillrl.evaluation.theme import INK
 
 LIGHT = INK["light"]
 TINY = ["pretrain.env_steps=160", "pretrain.warmup=80", "learner.hidden_dims=[8]", "learner.batch_size=8"]
