@@ -26,6 +26,12 @@ def test_the_python_use_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert torch.equal(policy.act(obs, z, deterministic=True)[0], learner.policy.act(obs, z, deterministic=True)[0])
 
 
+def test_the_lines_for_stable_baselines3_are_those_that_are_run() -> None:
+    code = re.search(r"```python\n(skills = .*?)```", README, re.DOTALL)
+    run = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[1] / "docs" / "sb3.md").read_text(), re.DOTALL)
+    assert code is not None and code[1] in run[0]
+
+
 def test_every_file_that_it_names_is_there() -> None:
     root = Path(__file__).parents[1]
     named = re.findall(r"(?:\(|`)((?:docs|skillrl|conf|envs|tests)/[\w/]+\.\w+)", README)
