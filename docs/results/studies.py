@@ -49,6 +49,21 @@ STUDIES = {
         measure=SUCCESS,
         claim=Gap(effect=0.3),
     ),
+    "discriminator_noise": Study(
+        title="Noise on what DIAYN's discriminator is fitted to, on and off",
+        about=(
+            "The quickstart as it is, whose discriminator is fitted to x and y with normal noise of deviation 0.3 on "
+            "them, and the same without (`experiment=quickstart/without_noise`). The runs with noise are those of the "
+            "quickstart's page. The claim asks for no size of the gap: the option has to show that it helps at all."
+        ),
+        arms={
+            "ours": Arm("quickstart", "With noise of 0.3"),
+            "without": Arm("quickstart/without_noise", "Without noise"),
+        },
+        ours="ours",
+        measure=SUCCESS,
+        claim=Gap(effect=0),
+    ),
     "sac": Study(
         title="SAC alone, against Stable-Baselines3's",
         about=(
