@@ -96,7 +96,8 @@ def test_random_choice_keeps_our_hold():
 
 
 def test_a_finished_run_becomes_a_csv(tmp_path: Path):
-    path = collect(a_run(tmp_path / "any name", seed=3), tmp_path / "data")
+    path, twin = collect(a_run(tmp_path / "any name", seed=3), tmp_path / "data")
+    assert twin == tmp_path / "data" / "discriminator_noise" / "ours-s3.csv"  # a seed of that study too
     assert path == tmp_path / "data" / "quickstart" / "ours-s3.csv"
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -113,13 +114,13 @@ def test_a_finished_run_becomes_a_csv(tmp_path: Path):
 @pytest.mark.parametrize("arm", list(STUDY.arms))
 def test_the_arm_is_told_by_the_settings(arm: str, tmp_path: Path):
     run = a_run(tmp_path / "x", STUDY.arms[arm].experiment)
-    assert read_seed(collect(run, tmp_path / "data"), STUDY).arm == arm
+    assert read_seed(collect(run, tmp_path / "data")[0], STUDY).arm == arm
 
 
 def test_skills_that_were_loaded_bring_their_own_pretraining(tmp_path: Path):
     ours = a_run(tmp_path / "ours", pretrain=OURS["pretrain"] | {"env_steps": 123})
     run = a_run(tmp_path / "random", "quickstart/random", skills=str(ours))
-    assert read_seed(collect(run, tmp_path / "data"), STUDY).pretrain_env_steps == 123
+    assert read_seed(collect(run, tmp_path / "data")[0], STUDY).pretrain_env_steps == 123
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_runs_with_other_overrides_stay_out_of_the_committed_numbers(tmp_path: P
     tiny = ["downstream.env_steps=16"]
     run = a_run(tmp_path / "x", downstream=OURS["downstream"] | {"env_steps": 16})
     assert split(["a", "--", *tiny]) == (["a"], tiny)
-    assert collect(run, tmp_path / "data", tiny).stem == "ours-s0"
+    assert collect(run, tmp_path / "data", tiny)[0].stem == "ours-s0"
     with pytest.raises(SystemExit):
         collect_main([str(run), "--", *tiny])
     with pytest.raises(SystemExit):

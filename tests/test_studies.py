@@ -102,7 +102,7 @@ def test_the_phase_in_which_an_arm_learns_is_collected(name: str, arm: str, pret
     study = STUDIES[name]
     phase = study.arms[arm].phase
     run = a_run(tmp_path / "x", study.arms[arm].experiment, phase=phase, success=False)
-    path = collect(run, tmp_path / "data")
+    (path,) = collect(run, tmp_path / "data")
     assert path == tmp_path / "data" / name / f"{arm}-s0.csv"
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -122,7 +122,7 @@ def test_a_success_that_is_measured_must_be_known(tmp_path: Path):
 
 def test_a_run_of_another_study_is_not_taken_for_one(tmp_path: Path):
     run = a_run(tmp_path / "x", "diayn/ant_multi_goals")
-    assert collect(run, tmp_path / "data", (), HIERARCHIES).parent.name == "ant_multi_goals"
+    assert collect(run, tmp_path / "data", (), HIERARCHIES)[0].parent.name == "ant_multi_goals"
     with pytest.raises(ValueError, match=r"x has the settings of no arm"):
         collect(run, tmp_path / "data", (), ["half_cheetah_hurdles"])
 

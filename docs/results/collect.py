@@ -28,8 +28,10 @@ EPISODE = {"success": "success", "episode_return": "return", "episode_length": "
 """Columns of a seed's CSV, and what they are called in metrics.csv."""
 
 
-def collect(folder: Path, data: Path, overrides: Sequence[str] = (), studies: Iterable[str] = tuple(STUDIES)) -> Path:
-    """Write the CSV of a finished run of one of the ``studies``, and return its path.
+def collect(
+    folder: Path, data: Path, overrides: Sequence[str] = (), studies: Iterable[str] = tuple(STUDIES)
+) -> list[Path]:
+    """Write the CSV of a finished run into each of the ``studies`` that it is a seed of, and return their paths.
 
     Errors: BadInput naming the run, where it is not finished or is no seed of a study.
     """
@@ -37,17 +39,21 @@ def collect(folder: Path, data: Path, overrides: Sequence[str] = (), studies: It
     if status != "finished":
         raise BadInput(f"{folder} is not finished but {status}: go on with python train.py resume={folder}")
     config = read_config(folder)
-    name, arm = identify(folder, config, overrides, studies)
-    study = STUDIES[name]
-    if config["seed"] not in study.seeds:
-        raise BadInput(f"{folder} has seed {config['seed']}: those of the study {name} are {study.seeds}")
-    path = data / name / f"{arm}-s{config['seed']}.csv"
-    write_seed(path, rows_of(folder, config, study, arm))
-    return path
+    written = {}
+    for name, arm in identify(folder, config, overrides, studies).items():
+        if config["seed"] not in STUDIES[name].seeds:
+            raise BadInput(f"{folder} has seed {config['seed']}: those of the study {name} are {STUDIES[name].seeds}")
+        written[data / name / f"{arm}-s{config['seed']}.csv"] = rows_of(folder, config, STUDIES[name], arm)
+    for path, rows in written.items():
+        write_seed(path, rows)
+    return list(written)
 
 
-def identify(folder: Path, config: Config, overrides: Sequence[str], studies: Iterable[str]) -> tuple[str, str]:
-    """Study and arm whose settings the run has. Errors: BadInput, with what is different from the nearest."""
+def identify(folder: Path, config: Config, overrides: Sequence[str], studies: Iterable[str]) -> dict[str, str]:
+    """The arm, study by study, whose settings the run has.
+
+    Errors: BadInput where there is none, with what is different from the nearest, or more than one in a study.
+    """
     found = settings(config)
     arms = [
         (name, key, arm.experiment)
@@ -57,8 +63,9 @@ def identify(folder: Path, config: Config, overrides: Sequence[str], studies: It
     ]
     different = {which: differences(found, settings_of(which[2], overrides)) for which in arms}
     same = [which for which in arms if not different[which]]
-    if len(same) == 1:
-        return same[0][:2]
+    found_in = {study: arm for study, arm, _ in same}
+    if same and len(found_in) == len(same):
+        return found_in
     if same:
         raise BadInput(f"{folder} could be any of {', '.join(which[1] for which in same)}: their settings are the same")
     nearest = min(arms, key=lambda which: len(different[which]))
@@ -123,7 +130,7 @@ def main(arguments: Sequence[str]) -> int:
     code = 0
     for run in given.runs:
         try:
-            print(collect(run, given.data, overrides))
+            print(*collect(run, given.data, overrides), sep="\n")
         except Exception as error:
             code = exit_code(error)
     return code

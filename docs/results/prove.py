@@ -269,7 +269,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def taken(job: Job, given: argparse.Namespace) -> Path:
-    return collect(job.folder, given.data, given.overrides, [given.study])
+    return collect(job.folder, given.data, given.overrides, [given.study])[0]
 
 
 if __name__ == "__main__":
