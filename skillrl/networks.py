@@ -1,7 +1,8 @@
 """Networks and the distributions that they give. A network takes (obs, z): z as the space samples it, embedded here."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -103,7 +104,12 @@ class Categorical:
         return -(self.logits.exp() * self.logits).sum(-1)
 
 
-def mlp(in_dim: int, hidden_dims: Sequence[int], out_dim: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+relu = partial(nn.ReLU, inplace=True)  # a linear layer's output is needed by nobody else: a pass over memory less
+
+
+def mlp(
+    in_dim: int, hidden_dims: Sequence[int], out_dim: int, activation: Callable[[], nn.Module] = relu
+) -> nn.Sequential:
     """Linear layers with ``activation`` between them, PyTorch's own initialisation (as Stable-Baselines3's)."""
     if any(width < 1 for width in hidden_dims):
         raise ValueError(f"hidden_dims is {list(hidden_dims)}: each width must be at least 1")

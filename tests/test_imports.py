@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 NETWORKS = ["spec", "skill_spaces", "networks"]
 POLICIES = [*NETWORKS, "skill_policy", "selector"]  # these two stand at the level of networks
-FOUNDATION = [*POLICIES, "estimators"]
+FOUNDATION = [*POLICIES, "estimators", "optim"]
 DATA = ["data", "data.*"]
 CONTRACTS = ["learners.base", "controllers.base"]  # the loop knows the contract, never an algorithm
 ON_TOP = [
@@ -35,6 +35,7 @@ ALLOWED: dict[str, list[str]] = {
     "estimators": NETWORKS,
     "skill_policy": NETWORKS,
     "selector": NETWORKS,
+    "optim": [],
     "runtime": [],
     "console": [],
     "loggers": ["console"],

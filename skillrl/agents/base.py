@@ -1,12 +1,10 @@
 """What every RL backbone shares. Networks are handed to it; z is a conditioning input that it never looks into."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
-import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, nn
 
 from skillrl.networks import Critic
 from skillrl.skill_policy import ActorPolicy, SkillPolicy
@@ -61,33 +59,6 @@ def check_whole(where: str, **values: int) -> None:
     for name, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{where}.{name} is {value!r}: it must be a whole number of at least 1")
-
-
-@torch.no_grad()
-def polyak(target: nn.Module, source: nn.Module, tau: float) -> None:
-    """target ← (1 − τ) target + τ source, all parameters in one fused call."""
-    torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), tau)
-
-
-def descend(optimizer: torch.optim.Optimizer, loss: Tensor, *, max_norm: float | None = None) -> None:
-    """One step down ``loss``, for the optimiser's own parameters: no other weights that it runs through are
-    differentiated (an actor's step costs no weight gradients of the critic). ``max_norm`` clips the gradient."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward(inputs=parameters)
-    if max_norm is not None:
-        nn.utils.clip_grad_norm_(parameters, max_norm)
-    optimizer.step()
-
-
-def frozen_copy(module: nn.Module) -> nn.Module:
-    """A target network: the same weights, no gradients."""
-    return deepcopy(module).requires_grad_(False)
-
-
-def adam(parameters: Iterable[nn.Parameter], lr: float, eps: float = 1e-8) -> torch.optim.Adam:
-    """Adam as all backbones use it: fused, all parameters in one call."""
-    return torch.optim.Adam(parameters, lr=lr, eps=eps, fused=True)
 
 
 def build(

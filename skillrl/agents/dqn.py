@@ -12,8 +12,9 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from skillrl.agents.base import Agent, adam, check, check_whole, descend, frozen_copy
+from skillrl.agents.base import Agent, check, check_whole
 from skillrl.networks import Critic, DiscreteCritic, EpsilonGreedy
+from skillrl.optim import Adam, descend, frozen_copy
 from skillrl.skill_policy import SkillPolicy, ValuePolicy
 from skillrl.spec import Batch, Discrete, Metrics, Spec
 
@@ -66,7 +67,7 @@ class DQN(Agent):
         self.gamma, self.target_every, self.double_q, self.max_grad_norm = gamma, target_every, double_q, max_grad_norm
         self.epsilon_final, self.epsilon_updates = epsilon_final, epsilon_updates
         self.actor, self.critic, self.target_critic = actor, critic, frozen_copy(critic)
-        self.optimizer = adam(critic.parameters(), lr)
+        self.optimizer = Adam(critic.parameters(), lr)
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
     def update(self, batch: Batch, generator: Generator | None = None) -> Metrics:

@@ -14,8 +14,9 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from skillrl.agents.base import Agent, adam, check, check_whole, descend
+from skillrl.agents.base import Agent, check, check_whole
 from skillrl.networks import Critic, OnPolicyActor, Value
+from skillrl.optim import Adam, descend
 from skillrl.skill_policy import SkillPolicy
 from skillrl.spec import Batch, Metrics, Need, Spec
 
@@ -63,7 +64,7 @@ class PPO(Agent):
         self.n_epochs, self.minibatch_size = n_epochs, minibatch_size
         self.ent_coef, self.vf_coef, self.max_grad_norm = ent_coef, vf_coef, max_grad_norm
         self.actor, self.critic = actor, critic
-        self.optimizer = adam([*actor.parameters(), *critic.parameters()], lr, eps=1e-5)
+        self.optimizer = Adam([*actor.parameters(), *critic.parameters()], lr, eps=1e-5)
 
     @classmethod
     def critic_of(cls, policy: SkillPolicy, make: Callable[..., Critic], hidden_dims: Sequence[int]) -> nn.Module:

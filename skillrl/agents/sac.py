@@ -13,8 +13,9 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from skillrl.agents.base import Agent, adam, check, descend, frozen_copy, polyak
+from skillrl.agents.base import Agent, check
 from skillrl.networks import Critic
+from skillrl.optim import Adam, descend, frozen_copy, polyak
 from skillrl.spec import Batch, Discrete, Metrics, Spec
 
 
@@ -58,14 +59,14 @@ class SAC(Agent):
             raise ValueError(f"agent.entropy_in_target is true, the critic has {channels} channels: set it to false")
         self.gamma, self.tau, self.entropy_in_target = gamma, tau, entropy_in_target
         self.actor, self.critic, self.target_critic = actor, critic, frozen_copy(critic)
-        self.actor_optimizer = adam(actor.parameters(), lr)
-        self.critic_optimizer = adam(critic.parameters(), lr)
+        self.actor_optimizer = Adam(actor.parameters(), lr)
+        self.critic_optimizer = Adam(critic.parameters(), lr)
 
         self.tuned = alpha is None
         self.log_alpha = nn.Parameter(torch.tensor(alpha_init if alpha is None else alpha).log(), self.tuned)
         self.log_alpha_min = math.log(alpha_min) if alpha_min > 0 else -math.inf
         self.target_entropy = -target_entropy_multiplier * spec.action.dim
-        self.alpha_optimizer = adam([self.log_alpha], lr) if self.tuned else None
+        self.alpha_optimizer = Adam([self.log_alpha], lr) if self.tuned else None
 
     def update(self, batch: Batch, generator: Generator | None = None) -> Metrics:
         """One step of alpha, critic, actor and target on obs, action, reward, next_obs, discount, z, next_z."""

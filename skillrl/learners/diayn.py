@@ -25,10 +25,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skillrl.agents.base import Agent, adam, check, descend
+from skillrl.agents.base import Agent, check
 from skillrl.agents.sac import SAC
 from skillrl.learners.base import RewardLearner
 from skillrl.networks import LOG_STD_MAX, Categorical, DiagonalNormal, mlp
+from skillrl.optim import Adam, descend
 from skillrl.skill_policy import ActorPolicy, columns_on
 from skillrl.skill_spaces import Discrete, Gaussian
 from skillrl.spec import Batch, Field, Metrics, Spec
@@ -108,7 +109,7 @@ class DIAYN(RewardLearner):
         check("learner", discriminator_noise=(discriminator_noise, "[0, inf)"))
         self.skill_space, self.discriminator_noise = skill_space, discriminator_noise
         self.discriminator_columns = spec.obs.columns(seen)
-        self.discriminator_optimizer = adam(self.policy.discriminator.parameters(), discriminator_lr)
+        self.discriminator_optimizer = Adam(self.policy.discriminator.parameters(), discriminator_lr)
 
     def seen(self, next_obs: Tensor) -> Tensor:
         """The discriminator's view (B, ...) of whole observations."""
