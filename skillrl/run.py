@@ -170,10 +170,10 @@ class Run:
             self.report()
 
     def _do(self, logger: Logger, signals: Signals) -> None:
+        settings = {"checkpoint_every": self.config["checkpoint_every"], "cuda_graph": self.runtime.cuda_graph}
         with logger:
             for phase in self.phases:
-                every = self.config["checkpoint_every"]
-                phase.train(device=self.device, logger=logger, signals=signals, checkpoint_every=every)
+                phase.train(device=self.device, logger=logger, signals=signals, **settings)
             if self.config["evaluate"]:
                 logger.evaluated(self.evaluate(), self.folder / "eval")
 

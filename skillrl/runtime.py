@@ -46,17 +46,25 @@ class Runtime:
         device: where the learner and its replay live: cpu, cuda, or cuda:<index>.
         threads: CPU threads of torch. More than one may change results in the last bits.
         workers: processes that step the envs; 0 steps them in this one.
+        cuda_graph: whether a round's updates are captured once and replayed, on a GPU.
         trusted: packages beyond the allow-list whose classes a config may name. Read from the command line only.
     """
 
     device: str = "cpu"
     threads: int = 1
     workers: int = 0
+    cuda_graph: bool = False
     trusted: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         _check_count("threads", self.threads, 1)
         _check_count("workers", self.workers, 0)
+        if not isinstance(self.cuda_graph, bool):
+            raise ValueError(f"runtime.cuda_graph is {self.cuda_graph!r}: it must be true or false")
+        if self.cuda_graph and self.device == "cpu":
+            raise ValueError(
+                "runtime.cuda_graph is true, but runtime.device is cpu: take runtime=gpu, or set it to false"
+            )
         if isinstance(self.trusted, str) or not all(isinstance(name, str) for name in self.trusted):
             raise ValueError(f"runtime.trusted is {self.trusted!r}: it must be a list of package names")
 

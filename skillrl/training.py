@@ -58,6 +58,18 @@ class Schedule:
             )
 
 
+def one_by_one(learner: "Learner", data: Replay, needs: Mapping[str, Need], count: int) -> Metrics:
+    """``count`` updates, each from a sample of its own. The metrics are the last one's."""
+    metrics: Metrics = {}
+    for _ in range(count):
+        metrics = learner.update(data.sample(needs))
+    return metrics
+
+
+Updating = Callable[["Learner", Replay, Mapping[str, Need], int], Metrics]
+"""How a round's updates are made: ``one_by_one``, or captured in a graph."""
+
+
 @dataclass
 class State:
     """Where a run stands, between rounds: all that a hook can read and a checkpoint must hold."""
@@ -66,6 +78,7 @@ class State:
     data: Replay
     collector: Collector | None
     schedule: Schedule
+    updating: Updating = one_by_one
     env_steps: int = 0
     grad_steps: int = 0
     metrics: Metrics = field(default_factory=dict)
@@ -196,7 +209,8 @@ def learn(state: State) -> None:
         raise ValueError(f"data holds {len(state.data)} transitions: too few for one update of this learner")
     if not needs or not state.data.ready(needs):
         return
-    for _ in range(state.schedule.updates if state.collector else 1):
-        state.metrics = state.learner.update(state.data.sample(needs))
-        state.grad_steps += 1
+    count = state.schedule.updates if state.collector else 1
+    if count:
+        state.metrics = state.updating(state.learner, state.data, needs, count)
+    state.grad_steps += count
     state.metrics = state.metrics | state.learner.maintain(state.env_steps)

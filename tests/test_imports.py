@@ -60,11 +60,12 @@ ALLOWED: dict[str, list[str]] = {
         *["comparison", "comparison.*"],
     ],
     "training": [*FOUNDATION, *DATA, *CONTRACTS, "evaluation", "evaluation.*", "loggers", "runtime"],
+    "cuda_graph": [*LOOP],
     "checkpoint": [*FOUNDATION, *DATA, "training", "atomic"],
     "skill_choice": [],
     "downstream*": [*ON_TOP, *CONTRACTS, *USED, "composition", "composition.*", "downstream", "downstream.*"],
     "config": ["skill_library", "errors", "runtime"],
-    "phase": [*LOOP, "errors", "signals", "offline"],
+    "phase": [*LOOP, "cuda_graph", "errors", "signals", "offline"],
     "run": [*ON_TOP, "phase", "config", "downstream", *RECORDS],
 }
 # package → the only files that may import it, at whatever depth of the file

@@ -1,0 +1,147 @@
+"""What a CUDA graph asks of an update, checked without a GPU: on the meta device nothing has a value, so whatever would
+wait for the GPU, branch on a value, or mix in a tensor of the host, raises."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from test_configs import of, option
+
+from skillrl.cuda_graph import CudaGraph, generators
+from skillrl.data.replay import Replay
+from skillrl.data.ring import Ring
+from skillrl.errors import BadInput, bad_input
+from skillrl.learners.base import Learner
+from skillrl.runtime import Runtime
+from skillrl.skill_policy import ActorPolicy
+from skillrl.skill_spaces import Box, Discrete
+from skillrl.spec import Batch, Field, Need, Spec
+from skillrl.training import Schedule, begin, one_by_one, play
+from train import build
+
+OPTIONS = [
+    *(("learner", name) for name in of("learner")),
+    *(("controller", name) for name in of("controller") if name != "sb3"),  # a guest makes its own updates
+]
+EAGER = {"ppo", "random", "primitive"}
+"""That learn nothing, or from what is fresh, which has no fixed shape."""
+
+
+def world() -> Any:
+    return build({**option("env/point"), "num_envs": 4, "horizon": 8})
+
+
+def skills(space: Any, spec: Spec) -> ActorPolicy:
+    return ActorPolicy(obs=spec.obs, action=spec.action, space=space, hidden_dims=[8])
+
+
+def makers(group: str, name: str, spec: Spec) -> Iterator[Any]:
+    """Functions that build it; controllers over countable skills and over others, where they take them."""
+    if group == "learner":
+        yield lambda: build(option(f"learner/{name}"), spec)
+        return
+    for space in (Discrete(3), Box(2)):
+        try:
+            with bad_input("controller"):
+                build(option(f"controller/{name}"), spec, skills(space, spec))
+        except BadInput:
+            continue
+        yield lambda space=space: build({**option(f"controller/{name}"), "hold": 2}, spec, skills(space, spec))
+
+
+def filled(learner: Learner, env: Any, needs: dict[str, Need]) -> Replay:
+    """With what a real run would have for one update."""
+    data = Replay(400, env.num_envs, gamma=learner.gamma)
+    state = begin(env=env, learner=learner, data=data, schedule=Schedule(400, collect=env.num_envs, updates=0))
+    while not data.ready(needs):
+        play(state)
+    return data
+
+
+def to_meta(data: Replay) -> None:
+    """Move all that it holds; adding needs values, sampling must not."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return value.to("meta")
+        if isinstance(value, torch.device):
+            return torch.device("meta")
+        if isinstance(value, dict):
+            return {key: moved(item) for key, item in value.items()}
+        if isinstance(value, Ring):
+            vars(value).update(moved(vars(value)))
+        return value
+
+    vars(data).update(moved(vars(data)) | {"generator": None})
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_an_update_never_looks_at_a_value(group: str, name: str):
+    env, tried = world(), 0
+    for make in makers(group, name, Spec.from_env(env)):
+        learner = make()
+        if not learner.needs() or any(need.fresh for need in learner.needs().values()):
+            continue
+        data = filled(learner, env, learner.needs())
+        to_meta(data)
+        with torch.device("meta"):
+            abroad = make()
+        for module in abroad.modules():
+            if hasattr(module, "generator"):
+                module.generator = None
+        metrics = one_by_one(abroad, data, learner.needs(), 2)
+        assert metrics and all(value.device.type == "meta" and value.dim() == 0 for value in metrics.values())
+        tried += 1
+    assert bool(tried) != (name in EAGER)
+
+
+@pytest.mark.parametrize(
+    "need",
+    [
+        Need("transitions", 8),
+        Need("transitions", 8, future=0.9),
+        Need("sequences", 8, length=5),
+        Need("episodes", 8, length=8),
+        Need("decisions", 8, length=3),
+        Need("transitions", 8, repeats=3),
+    ],
+)
+def test_sampling_never_looks_at_a_value(need: Need):
+    env = world()
+    learner = build(
+        {**option("controller/dqn"), "hold": 2}, Spec.from_env(env), skills(Discrete(3), Spec.from_env(env))
+    )
+    data = filled(learner, env, {"it": need})
+    wanted = data.sample({"it": need})["it"]
+    to_meta(data)
+    found = data.sample({"it": need})["it"]
+    for one, other in zip(*([x] if isinstance(x, Batch) else x for x in (wanted, found)), strict=True):
+        assert {k: (v.shape, v.dtype) for k, v in one.items()} == {k: (v.shape, v.dtype) for k, v in other.items()}
+
+
+def test_every_generator_of_an_update_is_known():
+    """One that the graph does not know would draw the same numbers at every replay."""
+    learner, data = build(option("learner/diayn"), Spec(Field((3,)), Field((2,)), horizon=5)), Replay(100, 2)
+    assert generators(learner, data) == [data.generator, learner.generator]
+
+
+def test_what_is_fresh_is_learnt_from_without_a_graph():
+    class Counting:
+        updates = 0
+
+        def update(self, batches: Any) -> dict[str, torch.Tensor]:
+            self.updates += 1
+            return {}
+
+        def sample(self, needs: Any) -> dict[str, Any]:
+            return {}
+
+    both: Any = Counting()
+    CudaGraph()(both, both, {"fresh": Need("fresh", 8)}, 2)
+    assert both.updates == 2
+
+
+def test_a_graph_needs_a_gpu():
+    with pytest.raises(ValueError, match=r"^runtime\.cuda_graph is true, but runtime\.device is cpu"):
+        Runtime(cuda_graph=True)
