@@ -227,6 +227,16 @@ class Critic(nn.Module):
         return q.sum(-1)
 
 
+class SuccessorCritic(Critic):
+    """ψ(obs, a, z): the discounted sum of steps in a latent space, one channel an axis. The actor climbs ψ·z."""
+
+    def __init__(self, obs: Field, action: Field, space: SkillSpace, hidden_dims: Sequence[int], *, ensemble: int = 2):
+        super().__init__(obs, action, space, hidden_dims, ensemble=ensemble, channels=space.direction_dim)
+
+    def reduce(self, q: Tensor, z: Tensor) -> Tensor:
+        return (q * self.space.direction(z)).sum(-1)
+
+
 class DiscreteCritic(nn.Module):
     """An ensemble of Q(obs, ·, z) over n actions: (ensemble, B, n)."""
 

@@ -62,7 +62,10 @@ class Adam(torch.optim.Adam):
         (group,) = self.param_groups
         lists = [group["params"], [parameter.grad for parameter in group["params"]], *self.moments]
         if any(gradient is None for gradient in lists[1]):
-            lists = [list(one) for one in zip(*(row for row in zip(*lists, strict=True) if row[1] is not None))]
+            rows = [row for row in zip(*lists, strict=True) if row[1] is not None]
+            if not rows:
+                return
+            lists = [list(one) for one in zip(*rows, strict=True)]
         parameters, gradients, averages, squares, steps = lists
         torch._foreach_add_(steps, self.one, alpha=1.0)  # a tensor: a number would be made one for each of them
         torch._fused_adam_(

@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Generator, Tensor, nn
 
-from skillrl.networks import Actor, DiscreteCritic, Distribution, EpsilonGreedy, OnPolicyActor
+from skillrl.networks import Actor, DiscreteCritic, Distribution, EpsilonGreedy, OnPolicyActor, mlp
 from skillrl.skill_spaces import SkillSpace
 from skillrl.spec import Carry, Discrete, Field
 
@@ -96,6 +96,37 @@ class ActorPolicy(SkillPolicy):
         return action if isinstance(self.action, Discrete) else action.clamp(-1, 1)
 
 
+class DirectedPolicy(ActorPolicy):
+    """Skills that are directions in a latent space φ: ``ReachesGoals``, by going along φ(goal) − φ(obs).
+
+    encoder_obs: what φ sees. encoder_dims: widths of φ, if they are others than the actor's.
+    """
+
+    def __init__(
+        self,
+        *,
+        space: SkillSpace,
+        hidden_dims: Sequence[int],
+        encoder_obs: Field,
+        encoder_dims: Sequence[int] | None = None,
+        **rest: Any,
+    ):
+        widths = list(hidden_dims if encoder_dims is None else encoder_dims)
+        super().__init__(space=space, hidden_dims=hidden_dims, encoder_obs=encoder_obs, encoder_dims=widths, **rest)
+        self.goal_obs = encoder_obs
+        self.encoder = self.make_encoder(encoder_obs.dim, widths, space.direction_dim)
+
+    def make_encoder(self, in_dim: int, hidden_dims: Sequence[int], out_dim: int) -> nn.Module:
+        return mlp(in_dim, hidden_dims, out_dim)
+
+    def phi(self, obs: Tensor) -> Tensor:
+        """(B, ...) of ``goal_obs`` → (B, direction_dim)."""
+        return self.encoder(obs.float())
+
+    def goal_to_skill(self, obs: Tensor, goal: Tensor) -> Tensor:
+        return self.space.toward(self.phi(goal) - self.phi(obs))
+
+
 class ValuePolicy(SkillPolicy):
     """ε-greedy on a critic of its own: what a value-based agent (DQN) trains. Only for discrete actions."""
 
@@ -122,6 +153,17 @@ class InfersSkills(Protocol):
 
         Without z, of every skill of a space that can be counted: (B, n). ValueError where it cannot.
         """
+        ...
+
+
+@runtime_checkable
+class ReachesGoals(Protocol):
+    """A policy that knows which skill leads to a goal; ``goal_obs`` names the columns that it compares."""
+
+    goal_obs: Field
+
+    def goal_to_skill(self, obs: Tensor, goal: Tensor) -> Tensor:
+        """obs and goal (B, ...), both of ``goal_obs`` → z (B, ...). To be asked again as often as one likes."""
         ...
 
 

@@ -16,7 +16,11 @@ from skillrl.spec import Field
 
 
 class SkillSpace(Protocol):
-    """The face of every space. Discrete z is an int64 (B,), continuous z a float32 (B, dim)."""
+    """The face of every space. Discrete z is an int64 (B,), continuous z a float32 (B, dim).
+
+    ``direction`` is what z stands for in a latent space of ``direction_dim`` axes: (B, direction_dim). ``toward`` is
+    the z that goes along a direction best, whatever its length.
+    """
 
     @property
     def embed_dim(self) -> int: ...
@@ -28,6 +32,10 @@ class SkillSpace(Protocol):
     def enumerate(self, n: int | None = None) -> Tensor: ...
     def action(self) -> Field | DiscreteAction: ...
     def project(self, action: Tensor) -> Tensor: ...
+    def direction(self, z: Tensor) -> Tensor: ...
+    def toward(self, direction: Tensor) -> Tensor: ...
+    @property
+    def direction_dim(self) -> int: ...
 
 
 def _device(generator: Generator | None) -> torch.device:
@@ -80,6 +88,19 @@ class Discrete:
     def project(self, action: Tensor) -> Tensor:
         return action
 
+    @property
+    def direction_dim(self) -> int:
+        return self.n
+
+    def direction(self, z: Tensor) -> Tensor:
+        """One-hot, centred, so that the skills' mean is no direction (LSD and METRA; Park et al. 2022, 2024)."""
+        if self.n == 1:
+            raise ValueError("skill_space.n is 1: one skill has no direction, take at least 2")
+        return (F.one_hot(z, self.n).float() - 1 / self.n) * (self.n / (self.n - 1))
+
+    def toward(self, direction: Tensor) -> Tensor:
+        return direction.argmax(-1)
+
 
 @dataclass(frozen=True)
 class Gaussian:
@@ -116,6 +137,17 @@ class Gaussian:
 
     def project(self, action: Tensor) -> Tensor:
         return 1.5 * action
+
+    @property
+    def direction_dim(self) -> int:
+        return self.dim
+
+    def direction(self, z: Tensor) -> Tensor:
+        return z
+
+    def toward(self, direction: Tensor) -> Tensor:
+        """Of length √dim, as most z are."""
+        return F.normalize(direction, dim=-1) * math.sqrt(self.dim)
 
 
 @dataclass(frozen=True)
@@ -162,6 +194,16 @@ class Sphere:
         axis = F.one_hot(torch.zeros(action.shape[:-1], dtype=torch.int64, device=action.device), self.dim).float()
         return torch.where(norm > 0, action / norm.clamp(min=1e-12), axis)
 
+    @property
+    def direction_dim(self) -> int:
+        return self.dim
+
+    def direction(self, z: Tensor) -> Tensor:
+        return z
+
+    def toward(self, direction: Tensor) -> Tensor:
+        return self.project(direction)
+
 
 @dataclass(frozen=True)
 class Box:
@@ -207,3 +249,14 @@ class Box:
         if (self.low, self.high) == (-1.0, 1.0):
             return action
         return self.low + (self.high - self.low) * 0.5 * (action + 1)
+
+    @property
+    def direction_dim(self) -> int:
+        return self.dim
+
+    def direction(self, z: Tensor) -> Tensor:
+        return z
+
+    def toward(self, direction: Tensor) -> Tensor:
+        """To the box's edge."""
+        return self.project(direction / direction.abs().amax(-1, keepdim=True).clamp(min=1e-12))

@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skillrl.agents.base import Agent, build
+from skillrl.agents.base import Agent, build, check
 from skillrl.networks import Critic
+from skillrl.optim import Adam
 from skillrl.selector import Prior, Selector
-from skillrl.skill_policy import SkillPolicy, columns_on
+from skillrl.skill_policy import DirectedPolicy, SkillPolicy, columns_on
 from skillrl.skill_spaces import SkillSpace
 from skillrl.spec import Batch, Metrics, Need, Spec
 
@@ -144,3 +145,46 @@ class RewardLearner(Learner):
         relabelled = self.relabel(batch)
         metrics |= self.agent.update(relabelled, self.generator)
         return metrics | {"reward/intrinsic": relabelled.flat()["reward"].mean()}
+
+
+class DirectedLearner(RewardLearner):
+    """Skills that are directions in a latent space φ: r = (φ(s') − φ(s))·z. Subclasses write ``fit``, which moves φ.
+
+    Args:
+        encoder_view: what φ sees; None is all of the observation. encoder_lr: Adam's, of φ.
+        policy_class: a ``DirectedPolicy``. rest: ``RewardLearner``'s.
+    """
+
+    policy: DirectedPolicy
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        skill_space: SkillSpace,
+        encoder_view: str | None,
+        encoder_lr: float,
+        policy_class: type[DirectedPolicy] = DirectedPolicy,
+        **rest: Any,
+    ):
+        check("learner", encoder_lr=(encoder_lr, "(0, inf)"))
+        seen = spec.obs.select(encoder_view)
+        super().__init__(spec, skill_space=skill_space, policy_class=policy_class, encoder_obs=seen, **rest)
+        self.skill_space, self.encoder_columns = skill_space, spec.obs.columns(seen)
+        self.encoder_optimizer = Adam(self.policy.encoder.parameters(), encoder_lr)
+
+    def seen(self, obs: Tensor) -> Tensor:
+        """φ's view of whole observations."""
+        return obs[..., columns_on(self.encoder_columns, obs.device)]
+
+    def step_in_phi(self, batch: Batch) -> Tensor:
+        """φ(s') − φ(s), (B, direction_dim)."""
+        phi, next_phi = self.policy.phi(self.seen(torch.stack([batch["obs"], batch["next_obs"]])))
+        return next_phi - phi
+
+    def along(self, step: Tensor, z: Tensor) -> Tensor:
+        """How far a step in φ goes along z, (B,)."""
+        return (step * self.skill_space.direction(z)).sum(-1)
+
+    def intrinsic_reward(self, batch: Batch) -> Tensor:
+        return self.along(self.step_in_phi(batch), batch["z"])
