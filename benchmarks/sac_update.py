@@ -81,23 +81,31 @@ def share(update: Callable[[], Any]) -> Measure:
     return measure
 
 
-def ours() -> Measure:
+def begun() -> Any:
+    import ours
+
+    return ours.begun([*ours.SAC, "env.num_envs=1", "pretrain.collect=1", "pretrain.capacity=1000"])
+
+
+def fixed_batch(state: Any) -> Any:
     import torch
-    from ours import SAC, begun
 
     from skillrl.spec import Batch
 
-    state = begun([*SAC, "env.num_envs=1", "pretrain.collect=1", "pretrain.capacity=1000"])
-    space = state.learner.policy.space
-    batch = Batch(
+    return Batch(
         obs=torch.randn(BATCH, OBS),
         next_obs=torch.randn(BATCH, OBS),
         action=2 * torch.rand(BATCH, ACTION) - 1,
         reward=torch.randn(BATCH),
         discount=torch.full((BATCH,), 0.99),
         terminated=torch.zeros(BATCH, dtype=torch.bool),
-        z=space.sample(BATCH),
+        z=state.learner.policy.space.sample(BATCH),
     )
+
+
+def skillrl() -> Measure:
+    state = begun()
+    batch = fixed_batch(state)
     return share(lambda: state.learner.update({"batch": batch}))
 
 
@@ -127,7 +135,7 @@ BENCHMARK = Benchmark(
     ),
     cases={
         "one thread": [
-            Contender("skillrl", ours, cores=1),
+            Contender("skillrl", skillrl, cores=1),
             Contender("Stable-Baselines3", stable_baselines, cores=1),
         ]
     },
