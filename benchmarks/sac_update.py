@@ -130,8 +130,8 @@ BENCHMARK = Benchmark(
         "SAC at HalfCheetah's sizes (17 observations, 6 actions, two layers of 256, batch 256, float32) on one batch, "
         f"pinned to one core with one thread; times are CPU times. The maths needs {gflop():.2f} GFLOP of matrix "
         "products an update. The core's rate is that of its largest product, 256 x 256 x 256, measured in slices "
-        "between those of the update. The products of an update alone, of the shapes that they have in it, are the "
-        "time that no implementation in float32 with these products can beat."
+        "between those of the update. The products of an update alone, one by one and of the shapes that they have "
+        "in it, are the least time for whoever computes them so."
     ),
     cases={
         "one thread": [
