@@ -1,0 +1,364 @@
+"""Contenders that take turns: each in a process of its own, round after round, and the ratio of every round.
+
+Speeds of a machine drift, so two of them mean something only side by side. In each round all contenders of a case are
+measured one after the other (every second round in reverse), the others idle meanwhile; the ratio is taken within the
+round, and the median of the rounds is what is reported. All rows are kept.
+"""
+
+import argparse
+import csv
+import importlib.util
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+sys.path.insert(0, str(ROOT))  # skillrl, envs and train of this checkout, wherever a script is started from
+
+Row = dict[str, Any]
+Measure = Callable[[float], Row]
+"""Seconds to measure for → what was found. A first, shorter call warms up and is thrown away."""
+PEERS = {"sbx": "sbx-rl", "envpool": "envpool", "jax": "jax"}  # module → distribution
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What the project holds itself to."""
+
+    limit: float
+    at_most: bool = False
+
+    def judge(self, value: float) -> str:
+        met = value <= self.limit if self.at_most else value >= self.limit
+        return f"{'≤' if self.at_most else '≥'} {self.limit:g}, {'met' if met else 'missed'}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A quantity of the rows. Its goal is for the first contender of a case."""
+
+    key: str
+    title: str
+    form: str = "{:,.0f}"
+    goal: Goal | None = None
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Args:
+    prepare: called once in the contender's process with ``arguments``; imports what it needs itself.
+    goal: for the first contender's value over this one's.
+    cores: that its process is pinned to; None leaves it free.
+    threads: of BLAS and OpenMP.
+    copies: processes that are measured at the same time; the row is their mean.
+    needs: the module without which it is skipped.
+    """
+
+    name: str
+    prepare: Callable[..., Measure]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    goal: Goal | None = None
+    cores: int | None = None
+    threads: int = 1
+    copies: int = 1
+    needs: str = ""
+
+    def missing(self) -> bool:
+        return bool(self.needs) and not is_installed(self.needs)
+
+
+def is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Cases of contenders, ours first, compared by the first column.
+
+    drawn: columns that the picture shows of the first contender, instead of the first column of all contenders.
+    listed: start of the keys that make a list of their own, and what their values are.
+    """
+
+    script: str
+    question: str
+    notes: str
+    cases: Mapping[str, Sequence[Contender]]
+    columns: Sequence[Column]
+    seconds: float = 2.0
+    drawn: Sequence[str] = ()
+    listed: tuple[str, str] | None = None
+
+    @property
+    def name(self) -> str:
+        return Path(self.script).stem
+
+
+@dataclass
+class Results:
+    """A CSV: ``about`` stands in its first line."""
+
+    about: dict[str, Any]
+    rows: list[Row] = field(default_factory=list)
+
+    def write(self, path: Path) -> None:
+        keys = list(dict.fromkeys(key for row in self.rows for key in row))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="") as file:
+            file.write(f"# {json.dumps(self.about)}\n")
+            writer = csv.DictWriter(file, keys, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+    @classmethod
+    def read(cls, path: Path) -> "Results":
+        with path.open(newline="") as file:
+            about = json.loads(file.readline().removeprefix("# "))
+            return cls(about, [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)])
+
+
+def _number(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+# ---- in a contender's process
+
+
+def timed(work: Callable[[], float]) -> Measure:
+    """``work`` again and again; it returns how much it did. CPU seconds include those of child processes."""
+
+    def measure(seconds: float) -> Row:
+        count, wall, cpu = 0.0, time.perf_counter(), cpu_seconds()
+        while time.perf_counter() < wall + seconds:
+            count += work()
+        wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
+        return {"rate": count / wall, "cpu_ms": 1e3 * cpu / count, "wall_s": wall, "cpu_s": cpu, "count": count}
+
+    return measure
+
+
+def cpu_seconds() -> float:
+    """Of this process, all its threads and its living children (in units of the kernel's clock, 10 ms)."""
+    total = time.process_time()
+    for task in Path("/proc/self/task").glob("*/children"):
+        for child in task.read_text().split():
+            with suppress(OSError):  # it has just ended
+                fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+                total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+def serve(contender: Contender) -> None:
+    """The contender's side: says that it is ready, then measures for as long as each line that it reads says."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print must not look like an answer
+    if contender.cores:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: contender.cores])
+    measure = contender.prepare(**contender.arguments)
+    measure(0.3)
+    print("{}", file=answers)
+    for line in sys.stdin:
+        print(json.dumps(measure(float(line))), file=answers)
+    answers.close()
+    os._exit(0)  # peers' threads and workers need no farewell
+
+
+# ---- in the process that calls them up
+
+
+class Running:
+    """A contender's processes: idle until they are measured."""
+
+    def __init__(self, script: str, case: str, contender: Contender):
+        command = [sys.executable, script, "--contender", case, contender.name]
+        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        env = {**os.environ, **dict.fromkeys(names, str(contender.threads))}
+        self.name, self.log = contender.name, tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed in `close`
+        self.processes = [
+            subprocess.Popen(
+                command, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log
+            )
+            for _ in range(contender.copies)
+        ]
+        for process in self.processes:
+            self._answer(process)
+
+    def measure(self, seconds: float) -> Row:
+        for process in self.processes:
+            pipe(process.stdin).write(f"{seconds}\n")
+            pipe(process.stdin).flush()
+        rows = [self._answer(process) for process in self.processes]
+        return {key: statistics.fmean(row[key] for row in rows) for key in rows[0]}
+
+    def _answer(self, process: subprocess.Popen) -> Row:
+        line = pipe(process.stdout).readline()
+        if not line:
+            self.log.seek(0)
+            raise RuntimeError(f"contender {self.name} ended:\n{self.log.read()[-3000:]}")
+        return json.loads(line)
+
+    def close(self) -> None:
+        for process in self.processes:
+            pipe(process.stdin).close()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            pipe(process.stdout).close()
+        self.log.close()
+
+
+def pipe(stream: IO[str] | None) -> IO[str]:
+    assert stream is not None
+    return stream
+
+
+def alternate(benchmark: Benchmark, rounds: int, seconds: float) -> list[Row]:
+    """All rounds of all cases; contenders whose package is missing are left out."""
+    rows: list[Row] = []
+    for case, contenders in benchmark.cases.items():
+        with ExitStack() as stack:
+            running = []
+            for contender in contenders:
+                if not contender.missing():
+                    running.append(Running(benchmark.script, case, contender))
+                    stack.callback(running[-1].close)
+            for number in range(rounds):
+                for each in running if number % 2 == 0 else reversed(running):
+                    about: Row = {"case": case, "contender": each.name, "round": number}
+                    rows.append(about | each.measure(seconds))
+    return rows
+
+
+def about_this(skipped: Sequence[str]) -> dict[str, Any]:
+    """What a speed depends on, and the command. No host name, no paths."""
+    from skillrl.runtime import record
+
+    whole = record(cwd=ROOT)
+    status = ["git", "status", "--porcelain", "--", "*.py", "*.yaml"]
+    changed = subprocess.run(status, cwd=ROOT, capture_output=True, text=True).stdout
+    peers = {name: metadata.version(name) for module, name in PEERS.items() if is_installed(module)}
+    return {
+        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "date": whole["started"],
+        "commit": (whole["git"] or {}).get("commit"),
+        "dirty": bool(changed),
+        "machine": {key: value for key, value in whole["machine"].items() if key != "host"},
+        "versions": {name: version for name, version in (whole["versions"] | peers).items() if version},
+        "skipped": list(skipped),
+    }
+
+
+# ---- statistics
+
+
+def values(rows: Sequence[Row], case: str, contender: str, key: str) -> dict[int, float]:
+    """round → value."""
+    chosen = (row for row in rows if row["case"] == case and row["contender"] == contender)
+    return {int(row["round"]): row[key] for row in chosen if isinstance(row.get(key), float)}
+
+
+def ratios(rows: Sequence[Row], case: str, first: str, other: str, key: str) -> list[float]:
+    """first / other, for each round that both were measured in."""
+    ours, theirs = values(rows, case, first, key), values(rows, case, other, key)
+    return [ours[number] / theirs[number] for number in sorted(ours.keys() & theirs.keys())]
+
+
+def table(benchmark: Benchmark, rows: Sequence[Row], case: str) -> tuple[list[str], list[list[str]]]:
+    """Head and lines of one case: medians, and the first contender's value over each other's."""
+    contenders, columns = benchmark.cases[case], benchmark.columns
+    first, several = contenders[0].name, len(contenders) > 1
+    lines = []
+    for name in (contender.name for contender in contenders):
+        of_columns = [values(rows, case, name, column.key).values() for column in columns]
+        line = [c.form.format(statistics.median(found)) if found else "–" for c, found in zip(columns, of_columns)]
+        found = ratios(rows, case, first, name, columns[0].key) if name != first else []
+        compared = [f"{statistics.median(found):.2f}", f"{min(found):.2f} to {max(found):.2f}"] if found else ["", ""]
+        lines.append([name, *line, *(compared if several else [])])
+    compared = [f"{first} / it", "lowest to highest"] if several else []
+    return ["", *(column.title for column in columns), *compared], lines
+
+
+def goals(benchmark: Benchmark, rows: Sequence[Row], case: str) -> list[list[str]]:
+    """What, median, goal and whether it is met, where it was measured: of the columns, then of the ratios."""
+    (first, *others), columns = benchmark.cases[case], benchmark.columns
+    key, title = columns[0].key, columns[0].title
+    found = [(c.title, list(values(rows, case, first.name, c.key).values()), c.goal) for c in columns]
+    found += [
+        (f"{title}, {first.name} / {o.name}", ratios(rows, case, first.name, o.name, key), o.goal) for o in others
+    ]
+    return [
+        [f"{case}: {what}", f"{statistics.median(of_rounds):.2f}", goal.judge(statistics.median(of_rounds))]
+        for what, of_rounds, goal in found
+        if goal and of_rounds
+    ]
+
+
+def listing(benchmark: Benchmark, rows: Sequence[Row], case: str, at_most: int = 12) -> list[list[str]]:
+    """The largest of the keys that are listed: name and median of the rounds that had it."""
+    if benchmark.listed is None:
+        return []
+    start, first = benchmark.listed[0], benchmark.cases[case][0].name
+    keys = dict.fromkeys(key for row in rows for key in row if key.startswith(start))
+    found = {key.removeprefix(start): list(values(rows, case, first, key).values()) for key in keys}
+    middles = {name: statistics.median(of_rounds) for name, of_rounds in found.items() if of_rounds}
+    largest = sorted(middles, key=middles.__getitem__, reverse=True)[:at_most]
+    return [[f"`{name}`", f"{middles[name]:.2f}"] for name in largest]
+
+
+# ---- a script's command line
+
+
+def main(benchmark: Benchmark) -> None:
+    parser = argparse.ArgumentParser(description=benchmark.question)
+    parser.add_argument("--rounds", type=int, default=5, help="alternations (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=benchmark.seconds, help="each (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=HERE / "data", help="folder of the CSV and the picture")
+    parser.add_argument("--contender", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.contender:
+        case, name = arguments.contender
+        return serve(next(each for each in benchmark.cases[case] if each.name == name))
+    if arguments.rounds < 1 or arguments.seconds <= 0:
+        parser.error("--rounds must be at least 1, --seconds above 0")
+    report(benchmark, arguments.rounds, arguments.seconds, arguments.out)
+
+
+def report(benchmark: Benchmark, rounds: int, seconds: float, out: Path) -> None:
+    """Measure, print the tables, write the CSV and the picture."""
+    from chart import draw
+
+    from skillrl.comparison.markdown import table as markdown
+    from skillrl.evaluation.theme import save
+
+    skipped = sorted({each.name for case in benchmark.cases.values() for each in case if each.missing()})
+    for name in skipped:
+        print(f"skipped: {name} is not installed (benchmarks/requirements.txt)")
+    load = os.getloadavg()[0]
+    results = Results(about_this(skipped) | {"load": round(load, 2)})
+    results.rows = alternate(benchmark, rounds, seconds)
+    print(f"{benchmark.question}\n{rounds} rounds of {seconds:g} s; load before: {load:.1f}")
+    for case in benchmark.cases:
+        print(f"\n{case}\n{markdown(*table(benchmark, results.rows, case))}")
+        if found := listing(benchmark, results.rows, case):
+            print(f"\n{markdown(['operation', *(benchmark.listed or ())[1:]], found)}")
+        for what, value, verdict in goals(benchmark, results.rows, case):
+            print(f"\ngoal: {what}: {value} ({verdict})")
+    results.write(out / f"{benchmark.name}.csv")
+    save(lambda ink: draw(benchmark, results.rows, ink), out / f"{benchmark.name}.png")
+    print(f"\nwritten: {out / benchmark.name}.csv, .png")

@@ -1,0 +1,38 @@
+"""What does a small run cost when others run beside it on the same two cores?"""
+
+from alternate import Benchmark, Column, Contender, Goal, Measure, main, timed
+
+SMALL = ["experiment=small/diayn"]
+
+
+def job() -> Measure:
+    from ours import training
+
+    return timed(training(SMALL, chunk=400)[1])
+
+
+def beside(name: str, copies: int) -> list[Contender]:
+    held = Goal(1.15, at_most=True)
+    return [
+        Contender(name, job, cores=2, copies=copies),
+        Contender("alone", job, goal=held, cores=2),
+    ]
+
+
+BENCHMARK = Benchmark(
+    script=__file__,
+    question=__doc__,
+    notes=(
+        "`experiment=small/diayn` (DIAYN on the point, two layers of 64), as many processes at once as a sweep would "
+        "start. Core time is the CPU time of a job for one env step: beside it stand the env steps a second of each."
+    ),
+    cases={
+        "eight at once": beside("each of eight", 8),
+        "two at once": beside("each of two", 2),
+    },
+    columns=[Column("cpu_ms", "core ms an env step", "{:.3f}"), Column("rate", "env steps/s of each")],
+    seconds=4.0,
+)
+
+if __name__ == "__main__":
+    main(BENCHMARK)

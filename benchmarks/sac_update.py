@@ -1,0 +1,152 @@
+"""How much of a core's matrix-product rate does a SAC update reach?"""
+
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+from alternate import Benchmark, Column, Contender, Goal, Measure, Row, main
+
+OBS, ACTION, HIDDEN, BATCH = 17, 6, 256, 256
+
+
+def products() -> list[tuple[int, int, int]]:
+    """(m, k, n) of every matrix product that the maths of one update needs.
+
+    Forward, weight gradient and input gradient once each where they are needed: the actor acts on obs and next_obs and
+    is differentiated once; each of two critics sees the target's, the batch's and the actor's actions, is
+    differentiated once for its weights and once for the action.
+    """
+    actor = list(pairwise([OBS, HIDDEN, HIDDEN, 2 * ACTION]))
+    critic = list(pairwise([OBS + ACTION, HIDDEN, HIDDEN, 1]))
+    return (
+        2 * _forward(actor) + _weights(actor) + _inputs(actor[1:])
+        + 2 * (3 * _forward(critic) + _weights(critic) + _inputs(critic[1:]) + _inputs(critic))
+    )  # fmt: skip
+
+
+def _forward(layers: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
+    return [(BATCH, fan_in, fan_out) for fan_in, fan_out in layers]
+
+
+def _weights(layers: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
+    return [(fan_in, BATCH, fan_out) for fan_in, fan_out in layers]
+
+
+def _inputs(layers: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
+    return [(BATCH, fan_out, fan_in) for fan_in, fan_out in layers]
+
+
+def gflop() -> float:
+    return sum(2 * m * k * n for m, k, n in products()) / 1e9
+
+
+def multiplying(sizes: list[tuple[int, int, int]]) -> Callable[[], None]:
+    import torch
+
+    operands = [(torch.randn(m, k), torch.randn(k, n), torch.empty(m, n)) for m, k, n in sizes]
+
+    def work() -> None:
+        for a, b, out in operands:
+            torch.mm(a, b, out=out)
+
+    return work
+
+
+def share(update: Callable[[], Any]) -> Measure:
+    """Update and products in slices of 50 ms, in turn, in this process; CPU time, which other processes barely move."""
+    works = {"update": update, "products": multiplying(products()), "square": multiplying([(BATCH, HIDDEN, HIDDEN)])}
+
+    def measure(seconds: float) -> Row:
+        spent, done = dict.fromkeys(works, 0.0), dict.fromkeys(works, 0)
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            for name, work in works.items():
+                start = time.process_time()
+                while time.process_time() < start + 0.05:
+                    work()
+                    done[name] += 1
+                spent[name] += time.process_time() - start
+        each = {name: spent[name] / done[name] for name in works}
+        core = 2e-9 * BATCH * HIDDEN**2 / each["square"]
+        return {
+            "rate": 1 / each["update"],
+            "ms": 1e3 * each["update"],
+            "share": gflop() / each["update"] / core,
+            "core_gflops": core,
+            "products_ms": 1e3 * each["products"],
+            "count": done["update"],
+        }
+
+    return measure
+
+
+def begun() -> Any:
+    import ours
+
+    return ours.begun([*ours.SAC, "env.num_envs=1", "pretrain.collect=1", "pretrain.capacity=1000"])
+
+
+def fixed_batch(state: Any) -> Any:
+    import torch
+
+    from skillrl.spec import Batch
+
+    return Batch(
+        obs=torch.randn(BATCH, OBS),
+        next_obs=torch.randn(BATCH, OBS),
+        action=2 * torch.rand(BATCH, ACTION) - 1,
+        reward=torch.randn(BATCH),
+        discount=torch.full((BATCH,), 0.99),
+        terminated=torch.zeros(BATCH, dtype=torch.bool),
+        z=state.learner.policy.space.sample(BATCH),
+    )
+
+
+def skillrl() -> Measure:
+    state = begun()
+    batch = fixed_batch(state)
+    return share(lambda: state.learner.update({"batch": batch}))
+
+
+def stable_baselines() -> Measure:
+    import torch
+    from peers import sac
+    from stable_baselines3.common.logger import Logger
+    from stable_baselines3.common.type_aliases import ReplayBufferSamples
+
+    model = sac("sb3", threads=1)
+    model.set_logger(Logger(None, []))
+    drawn = torch.randn(BATCH, OBS), 2 * torch.rand(BATCH, ACTION) - 1, torch.randn(BATCH, OBS)
+    batch = ReplayBufferSamples(*drawn, torch.zeros(BATCH, 1), torch.randn(BATCH, 1))
+    model.replay_buffer.sample = lambda *_, **__: batch  # the update alone, as ours
+    return share(lambda: model.train(gradient_steps=1, batch_size=BATCH))
+
+
+BENCHMARK = Benchmark(
+    script=__file__,
+    question=__doc__,
+    notes=(
+        "SAC at HalfCheetah's sizes (17 observations, 6 actions, two layers of 256, batch 256, float32) on one batch, "
+        f"pinned to one core with one thread; times are CPU times. The maths needs {gflop():.2f} GFLOP of matrix "
+        "products an update. The core's rate is that of its largest product, 256 x 256 x 256, measured in slices "
+        "between those of the update. The products of an update alone, one by one and of the shapes that they have "
+        "in it, are the least time for whoever computes them so."
+    ),
+    cases={
+        "one thread": [
+            Contender("skillrl", skillrl, cores=1),
+            Contender("Stable-Baselines3", stable_baselines, cores=1),
+        ]
+    },
+    columns=[
+        Column("rate", "updates/s", "{:.1f}"),
+        Column("ms", "ms", "{:.2f}"),
+        Column("share", "share of the core's rate", "{:.2f}", Goal(0.6)),
+        Column("core_gflops", "the core's GFLOP/s", "{:.0f}"),
+        Column("products_ms", "ms of its products alone", "{:.2f}"),
+    ],
+)
+
+if __name__ == "__main__":
+    main(BENCHMARK)
