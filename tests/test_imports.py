@@ -32,7 +32,7 @@ ALLOWED: dict[str, list[str]] = {
     "spec": [],
     "skill_spaces": ["spec"],
     "networks": ["spec", "skill_spaces"],
-    "estimators": NETWORKS,
+    "estimators": [*NETWORKS, "optim"],
     "skill_policy": NETWORKS,
     "selector": NETWORKS,
     "optim": [],
