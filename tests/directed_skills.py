@@ -20,18 +20,18 @@ from skillrl.training import Schedule, State, train
 REACH = 10.0  # of the point in its 50 steps
 
 
-def pretrained(make: Callable[[Spec], Learner], seed: int, env_steps: int = 40_000, **schedule: int) -> State:
+def pretrained(make: Callable[[Spec], Learner], seed: int, env_steps: int, env: Any = Point) -> State:
     torch.manual_seed(seed)
-    env = Point(num_envs=8)
+    env = env(num_envs=8)
     learner = make(Spec.from_env(env))
     learner.generator.manual_seed(seed)
     data = Replay(100_000, 8, gamma=learner.gamma, seed=seed)
-    return train(env=env, learner=learner, data=data, schedule=Schedule(env_steps, warmup=1000, **schedule), seed=seed)
+    return train(env=env, learner=learner, data=data, schedule=Schedule(env_steps, warmup=1000), seed=seed)
 
 
-def ends(policy: SkillPolicy, z: Tensor) -> np.ndarray:
+def ends(policy: SkillPolicy, z: Tensor, env: Any = Point) -> np.ndarray:
     """Where each skill's mean action leads to, (R, 2); episodes start at 0."""
-    told = rollout(Point(num_envs=len(z)), policy, z, seed=0)
+    told = rollout(env(num_envs=len(z)), policy, z, seed=0)
     return told.coordinates[np.arange(len(z)), told.length]
 
 

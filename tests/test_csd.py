@@ -1,12 +1,22 @@
 """CSD: its distance against a hand-computed case, and that what hardly moves by chance counts for more."""
 
+from functools import partial
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
+from directed_skills import ends, pretrained
 from torch import Tensor
 
+from envs.point import COVERAGE, OBSERVE, RECORD, VIEWS, PointSimulator, PointTask
+from envs.vector import BatchedEnv
+from skillrl.agents.sac import SAC
+from skillrl.learners.base import DirectedLearner
 from skillrl.learners.csd import CSD
+from skillrl.learners.lsd import LSD
 from skillrl.networks import DiagonalNormal
-from skillrl.skill_spaces import Gaussian
+from skillrl.skill_spaces import Gaussian, Sphere
 from skillrl.spec import Batch, Field, Spec
 
 SPEC = Spec(Field((2,)), Field((2,)), horizon=50)
@@ -64,3 +74,38 @@ def test_the_reward_is_scaled():
     torch.manual_seed(0)
     one, batch = learner(reward_scale=10.0), steps(8, torch.tensor([1.0, 1.0]))
     torch.testing.assert_close(one.intrinsic_reward(batch), 10 * one.along(one.step_in_phi(batch), batch["z"]))
+
+
+class SlowSimulator(PointSimulator):
+    def control(self, action: np.ndarray) -> np.ndarray:
+        return super().control(action) * np.array([1.0, 0.1])
+
+
+class SlowTask(PointTask):
+    def simulator(self, n: int) -> SlowSimulator:
+        return SlowSimulator(radius=self.step_radius)
+
+
+class SlowY(BatchedEnv):
+    """The point env, in which y moves a tenth as far as x."""
+
+    def __init__(self, *, num_envs: int):
+        task = SlowTask(step_radius=0.2, horizon=50)
+        kept: dict[str, Any] = {"observe": OBSERVE, "views": VIEWS, "coverage": COVERAGE, "record": RECORD}
+        super().__init__(task, num_envs=num_envs, workers=0, horizon=50, dtype="float32", **kept)
+
+
+def extent_of_y(kind: type[DirectedLearner], alpha: float, seed: int) -> float:
+    """How far skills go along y on average, of the 1 that they could."""
+    small: dict[str, Any] = {"hidden_dims": (64, 64), "encoder_lr": 1e-3, "batch_size": 256, "skill_space": Gaussian(2)}
+    if kind is CSD:
+        small |= {"density_lr": 1e-3, "dual_lr": 1e-3}
+    make = partial(kind, agent=partial(SAC, lr=1e-3, alpha=alpha), **small)
+    policy = pretrained(make, seed, env_steps=20_000, env=SlowY).learner.policy
+    return float(np.abs(ends(policy, Sphere(2).enumerate(32), env=SlowY)[:, 1]).mean())
+
+
+@pytest.mark.learning("skillrl/learners/csd.py", "skillrl/learners/base.py", "skillrl/agents/sac.py")
+def test_skills_go_along_what_is_hard_to_move_and_lsds_do_not():
+    """Twin: LSD, for which far is far in the observation; each with its paper's temperature."""
+    assert extent_of_y(CSD, 0.03, seed=0) >= 2 * extent_of_y(LSD, 0.01, seed=0)

@@ -1,11 +1,14 @@
 """CSF: contrast and successor features against cases made by hand, and where its skills lead beside its twin's."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
+from directed_skills import angles_agree, goals_reached, pretrained, radius, squared_steps
 from torch import nn
 
+from skillrl.agents.sac import SAC
 from skillrl.learners.csf import CSF
 from skillrl.networks import SuccessorCritic
 from skillrl.optim import Adam
@@ -64,3 +67,43 @@ def test_the_actor_climbs_along_z():
     assert critic.reduce(q, z).tolist() == [[pytest.approx(5.0)]]
     counted = SuccessorCritic(SPEC.obs, SPEC.action, Discrete(2), (4,))
     assert counted.reduce(q, torch.tensor([1])).tolist() == [[pytest.approx(4.0 - 3.0)]]
+
+
+SMALL = {
+    "agent": partial(SAC, lr=3e-4, alpha_init=0.01, target_entropy_multiplier=0.5, entropy_in_target=False),
+    "hidden_dims": (64, 64),
+    "encoder_lr": 1e-3,
+}
+
+
+class Permuted(CSF):
+    """Twin: z is shuffled within the batch, so that it says nothing of the step."""
+
+    def update(self, batches):
+        batch = batches["batch"]
+        order = torch.randperm(len(batch["z"]), generator=self.generator)
+        return super().update({"batch": batch.replace(z=batch["z"][order])})
+
+
+LEARNS = pytest.mark.learning("skillrl/learners/csf.py", "skillrl/learners/base.py", "skillrl/agents/sac.py")
+
+
+@LEARNS
+@pytest.mark.parametrize("kind", [CSF, Permuted])
+def test_skills_lead_along_z_as_far_as_they_can_and_the_twins_do_not(kind: type[CSF]):
+    state = pretrained(lambda spec: kind(spec, **SMALL), seed=0, env_steps=30_000)  # type: ignore[arg-type]
+    policy = state.learner.policy
+    agree, far, reached = angles_agree(policy), radius(policy, Sphere(2).enumerate(32)), goals_reached(policy)
+    if kind is CSF:
+        assert agree >= 0.95 and far >= 8 and reached >= 0.9
+    else:
+        assert agree < 0.95 and far < 8 and reached < 0.9
+
+
+@LEARNS
+def test_without_the_contrast_steps_in_phi_grow_without_end():
+    """With it E[(Δφ·z)] − 5 E[log Σ exp(Δφ·z')] is greatest for steps of 0.4: ∂/∂r (r − 5 r²/4) = 0 for small r."""
+    bound = pretrained(lambda spec: CSF(spec, **SMALL), seed=0, env_steps=6_000)  # type: ignore[arg-type]
+    free = pretrained(lambda spec: CSF(spec, contrast=0.0, **SMALL), seed=0, env_steps=6_000)  # type: ignore[arg-type]
+    assert squared_steps(bound.learner, bound).quantile(0.95) < 0.4**2 * 2
+    assert squared_steps(free.learner, free).quantile(0.95) > 10
