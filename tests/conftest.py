@@ -6,6 +6,7 @@ from pathlib import Path
 
 import learning_tier
 import pytest
+from checks import Check
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")  # read when a test first imports numpy or torch
@@ -23,7 +24,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="ci" if os.environ.get("CI") == "true" else "all",
         help="which learning tests run; ci: those whose files changed, and a third of the rest",
     )
+    parser.addoption("--seeds", default="0", help="of the learning tests that take one: --seeds=0,1,2,3,4")
+    parser.addoption("--keep", type=Path, help="CSV to which those tests add what they measured")
     parser.addoption("--proof", action="store_true", help="run the proof tests too: hours")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "seed" in metafunc.fixturenames:
+        metafunc.parametrize("seed", [int(seed) for seed in metafunc.config.getoption("--seeds").split(",")])
+
+
+@pytest.fixture
+def check(request: pytest.FixtureRequest, seed: int) -> Check:
+    """The gates of a learning test: ``tests/checks.py``."""
+    callspec = request.node.callspec
+    arms = [value.__name__ if isinstance(value, type) else str(value) for value in callspec.params.values()][:-1]
+    name = " ".join([request.node.originalname.removeprefix("test_").replace("_", " "), *arms])
+    return Check(name, seed, request.config.getoption("--keep"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

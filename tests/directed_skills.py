@@ -77,9 +77,9 @@ def goals_reached(policy: Any, count: int = 48) -> float:
     return float((distance.min(1) <= 1).mean())
 
 
-def squared_steps(learner: Any, state: State) -> Tensor:
+def squared_steps(state: State) -> Tensor:
     """‖φ(s') − φ(s)‖² of 4,096 transitions of the replay."""
     batch = state.data.sample_one(Need("transitions", 4096))
     assert isinstance(batch, Batch)
     with torch.no_grad():
-        return learner.step_in_phi(batch).square().sum(-1)
+        return state.learner.step_in_phi(batch).square().sum(-1)

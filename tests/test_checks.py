@@ -1,0 +1,34 @@
+"""The gates of the learning tests, and the page that is made of what they measured."""
+
+import csv
+from pathlib import Path
+
+import checks_page
+import pytest
+from checks import Check
+
+
+def test_a_gate_that_does_not_hold_fails_and_says_what_was_measured():
+    check = Check("metra", 0, None)
+    check({"radius": (8.0, ">= 8"), "error": (0.0, "< 0.1")})
+    with pytest.raises(AssertionError, match=r"'radius': '7.5, not >= 8'"):
+        check({"radius": (7.5, ">= 8"), "error": (0.0, "< 0.1")})
+
+
+def test_what_was_measured_is_kept_also_where_it_failed_and_once_a_seed(tmp_path: Path):
+    kept = tmp_path / "data" / "checks.csv"
+    for seed, radius in ((1, 9.5), (0, 7.0), (0, 7.25)):
+        check = Check("metra", seed, kept)
+        try:
+            check({"radius": (radius, ">= 8")})
+        except AssertionError:
+            assert radius < 8
+    rows = list(csv.DictReader(kept.open(newline="")))
+    assert [(row["seed"], row["value"], row["gate"]) for row in rows] == [("0", "7.25", ">= 8"), ("1", "9.5", ">= 8")]
+    assert "| metra | radius | >= 8 | 7.25 | 9.5 |" in checks_page.page(rows)
+
+
+@pytest.mark.skipif(not checks_page.DATA.exists(), reason="nothing is kept yet")
+def test_the_committed_page_is_made_from_the_committed_numbers():
+    with checks_page.DATA.open(newline="") as file:
+        assert checks_page.PAGE.read_text() == checks_page.page(list(csv.DictReader(file)))
