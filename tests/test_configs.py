@@ -27,14 +27,14 @@ from skillrl.config import check_config, check_nodes, complete
 from skillrl.errors import BadInput, bad_input
 from skillrl.run import Run
 from skillrl.skill_library import resolve
-from skillrl.skill_policy import ActorPolicy
-from skillrl.skill_spaces import Box
+from skillrl.skill_policy import ActorPolicy, DirectedPolicy
+from skillrl.skill_spaces import Box, Sphere
 from skillrl.skill_spaces import Discrete as DiscreteSpace
 from skillrl.spec import Discrete, Field, Spec
 from train import build
 
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
-CONTINUOUS = Spec(Field((4,), names={"xy": (0, 2), "rest": (2, 4)}, views={"xy": ("xy",)}), Field((2,)), horizon=50)
+CONTINUOUS = Spec(Field((4,), names={"xy": (0, 2), "goal": (2, 4)}, views={"xy": ("xy",)}), Field((2,)), horizon=50)
 DISCRETE = Spec(CONTINUOUS.obs, Discrete(3), horizon=50)
 GIVEN = {
     "env/gymnasium": ["node.id=Pendulum-v1"],
@@ -130,11 +130,12 @@ def test_a_learner_builds(name: str):
 
 @pytest.mark.parametrize("name", of("controller"))
 def test_a_controller_builds(name: str):
-    def over(space: Any):  # type: ignore[no-untyped-def]
-        skills = ActorPolicy(obs=CONTINUOUS.obs, action=CONTINUOUS.action, space=space, hidden_dims=[8])
-        return build(option(f"controller/{name}"), CONTINUOUS, skills)
-
-    assert list(what_builds(over, [DiscreteSpace(3), Box(2)]))
+    shapes: dict[str, Any] = {"obs": CONTINUOUS.obs, "action": CONTINUOUS.action, "hidden_dims": [8]}
+    choices = [
+        *(ActorPolicy(space=space, **shapes) for space in (DiscreteSpace(3), Box(2))),
+        DirectedPolicy(space=Sphere(2), encoder_obs=CONTINUOUS.obs, **shapes),
+    ]
+    assert list(what_builds(lambda skills: build(option(f"controller/{name}"), CONTINUOUS, skills), choices))
 
 
 @pytest.mark.parametrize("name", of("agent"))
@@ -177,7 +178,7 @@ def what_builds(make: Any, choices: Any = (CONTINUOUS, DISCRETE)) -> Iterator[An
             with bad_input("x"):
                 yield make(choice)
         except BadInput as error:
-            assert re.search(r"needs? a|countable|can be counted|discrete|box", str(error)), error
+            assert re.search(r"needs? (a|skills)|countable|can be counted|discrete|box", str(error)), error
 
 
 # ---- values
