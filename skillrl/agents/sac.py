@@ -56,7 +56,8 @@ class SAC(Agent):
         check("agent", alpha_init=(alpha_init, f"[{alpha_min}, inf)" if alpha_min > 0 else "(0, inf)"))
         check("agent", target_entropy_multiplier=(target_entropy_multiplier, "(-inf, inf)"))
         channels = critic.channels
-        if entropy_in_target and channels > 1 and not critic.entropy_channel:
+        self.entropy_channel = getattr(critic, "entropy_channel", False)
+        if entropy_in_target and channels > 1 and not self.entropy_channel:
             raise ValueError(f"agent.entropy_in_target is true, the critic has {channels} channels: set it to false")
         self.gamma, self.tau, self.entropy_in_target = gamma, tau, entropy_in_target
         self.actor, self.critic, self.target_critic = actor, critic, frozen_copy(critic)
@@ -128,7 +129,7 @@ class SAC(Agent):
         """The reward as (B, C), and as many channels as the critic has: else it would broadcast in silence."""
         reward = batch["reward"]
         reward = reward.unsqueeze(-1) if reward.dim() == batch["discount"].dim() else reward
-        reward = F.pad(reward, (0, 1)) if self.critic.entropy_channel else reward
+        reward = F.pad(reward, (0, 1)) if self.entropy_channel else reward
         if reward.shape[-1] != self.critic.channels:
             raise ValueError(f"the reward has {reward.shape[-1]} channels, the critic has {self.critic.channels}")
         return reward
