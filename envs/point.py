@@ -62,7 +62,7 @@ class PointTask(Task):
         return PointSimulator(radius=self.step_radius)
 
     def parts(self) -> dict[str, Read]:
-        return {"xy": lambda now: now["xy"]}
+        return {"xy": lambda now: now["xy"], "x": lambda now: now["xy"][:, :1], "y": lambda now: now["xy"][:, 1:]}
 
     def infos(self) -> dict[str, Read]:
         return {"xy": lambda now: now["xy"]}
@@ -83,7 +83,7 @@ class Point(BatchedEnv):
     Args:
         num_envs: rows.
         horizon: env steps until truncation.
-        observe: xy (2).
+        observe: xy (2), or x (1) and y (1) by themselves.
         step_radius: the longest step. Actions are clipped to the unit disc (diagonals are not faster) and scaled by it.
 
     The remaining arguments are those of `BatchedEnv`.

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from skillrl.skill_spaces import SkillSpace
+from skillrl.skill_spaces import MultiDiscrete, SkillSpace
 from skillrl.spec import Discrete, Field
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # SAC's usual range (Haarnoja 2018; Stable-Baselines3)
@@ -201,7 +201,10 @@ class Critic(nn.Module):
     """An ensemble of Q(obs, a, z), each with C channels: (ensemble, B, C).
 
     ``reduce`` says what the actor climbs: here the sum of the channels; a successor-feature critic takes ψ·z instead.
+    ``entropy_channel``: the last channel is of no reward, but of the entropy that the agent is paid for.
     """
+
+    entropy_channel: bool = False
 
     def __init__(
         self,
@@ -216,7 +219,11 @@ class Critic(nn.Module):
         super().__init__()
         self.space, self.channels = space, channels
         in_dim = obs.dim + action.dim + space.embed_dim
-        self.nets = nn.ModuleList(mlp(in_dim, hidden_dims, channels) for _ in range(ensemble))
+        self.nets = nn.ModuleList(self.make_net(in_dim, hidden_dims, channels) for _ in range(ensemble))
+
+    def make_net(self, in_dim: int, hidden_dims: Sequence[int], channels: int) -> nn.Module:
+        """(B, in_dim) → (B, channels)."""
+        return mlp(in_dim, hidden_dims, channels)
 
     def forward(self, obs: Tensor, z: Tensor, action: Tensor) -> Tensor:
         inputs = _inputs(self.space, obs, z, action)
@@ -235,6 +242,31 @@ class SuccessorCritic(Critic):
 
     def reduce(self, q: Tensor, z: Tensor) -> Tensor:
         return (q * self.space.direction(z)).sum(-1)
+
+
+class SideBySide(nn.Module):
+    """Networks that share nothing but their input; each gives a column."""
+
+    def __init__(self, in_dim: int, hidden_dims: Sequence[int], columns: int):
+        super().__init__()
+        self.nets = nn.ModuleList(mlp(in_dim, hidden_dims, 1) for _ in range(columns))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.cat([net(inputs) for net in self.nets], -1)
+
+
+class FactoredCritic(Critic):
+    """One channel a factor of z, each with a network of its own, and one for the entropy. Their sum is Q."""
+
+    entropy_channel = True
+
+    def __init__(
+        self, obs: Field, action: Field, space: MultiDiscrete, hidden_dims: Sequence[int], *, ensemble: int = 2
+    ):
+        super().__init__(obs, action, space, hidden_dims, ensemble=ensemble, channels=space.factors + 1)
+
+    def make_net(self, in_dim: int, hidden_dims: Sequence[int], channels: int) -> nn.Module:
+        return SideBySide(in_dim, hidden_dims, channels)
 
 
 class DiscreteCritic(nn.Module):

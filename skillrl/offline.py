@@ -68,7 +68,10 @@ def foreign_skills(space: SkillSpace, dataset: Dataset) -> str:
     z, like = dataset.steps["z"], space.sample(1)
     if (z.dtype, z.shape[1:]) != (like.dtype, like.shape[1:]):
         return f"z in the data is {z.dtype} {tuple(z.shape[1:])}, of this learner {like.dtype} {tuple(like.shape[1:])}"
-    if space.count is None or z.dim() > 1:
+    if z.dim() > 1:
+        outside = torch.isneginf(space.log_prob(z))
+        return f"{int(outside.sum())} skills in the data lie outside learner.skill_space" if outside.any() else ""
+    if space.count is None:
         return ""
     most, least = int(z.max()), int(z.min())
     if not 0 <= least <= most < space.count:

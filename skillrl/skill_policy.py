@@ -167,6 +167,17 @@ class ReachesGoals(Protocol):
         ...
 
 
+@runtime_checkable
+class PredictsNext(Protocol):
+    """A policy that knows where a skill leads in one env step; ``predict_obs`` names the columns that it speaks of."""
+
+    predict_obs: Field
+
+    def predict(self, obs: Tensor, z: Tensor) -> Tensor:
+        """obs (B, ...) of ``predict_obs``, z (B, ...) → the same columns after one env step, in their own units."""
+        ...
+
+
 def freeze(policy: SkillPolicy) -> SkillPolicy:
     """For use and not for training: parameters take no gradient, modules are in evaluation mode."""
     policy.requires_grad_(False)

@@ -16,7 +16,7 @@ from skillrl.spec import Field
 
 
 class SkillSpace(Protocol):
-    """The face of every space. Discrete z is an int64 (B,), continuous z a float32 (B, dim).
+    """The face of every space. Discrete z is an int64 (B,), or (B, factors); continuous z a float32 (B, dim).
 
     ``direction`` is what z stands for in a latent space of ``direction_dim`` axes: (B, direction_dim). ``toward`` is
     the z that goes along a direction best, whatever its length.
@@ -36,6 +36,10 @@ class SkillSpace(Protocol):
     def toward(self, direction: Tensor) -> Tensor: ...
     @property
     def direction_dim(self) -> int: ...
+
+
+COUNTABLE = 1000
+"""Combinations of a ``MultiDiscrete`` that can be tried one by one."""
 
 
 def _device(generator: Generator | None) -> torch.device:
@@ -100,6 +104,74 @@ class Discrete:
 
     def toward(self, direction: Tensor) -> Tensor:
         return direction.argmax(-1)
+
+
+@dataclass(frozen=True)
+class MultiDiscrete:
+    """``factors`` choices at once, each one of ``n``, uniformly. z is an int64 (B, factors).
+
+    Its n^factors combinations are counted while there are at most ``COUNTABLE``, the last factor running fastest.
+    Beyond, nobody could try them one by one: it then shows draws, and takes a box action, as continuous spaces do.
+    """
+
+    n: int
+    factors: int
+
+    def __post_init__(self) -> None:
+        _check_dim("MultiDiscrete", "n", self.n)
+        _check_dim("MultiDiscrete", "factors", self.factors)
+        if self.n < 2:
+            raise ValueError("skill_space.n of MultiDiscrete is 1: one choice says nothing, take at least 2")
+
+    @property
+    def embed_dim(self) -> int:
+        return self.factors * self.n
+
+    @property
+    def count(self) -> int | None:
+        """How many combinations there are; None beyond ``COUNTABLE``."""
+        count = self.n**self.factors
+        return count if count <= COUNTABLE else None
+
+    def sample(self, n: int, generator: Generator | None = None) -> Tensor:
+        return torch.randint(self.n, (n, self.factors), generator=generator, device=_device(generator))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        inside = ((z >= 0) & (z < self.n)).all(-1)
+        return torch.where(inside, -self.factors * math.log(self.n), -torch.inf)
+
+    def embed(self, z: Tensor) -> Tensor:
+        """One-hots side by side, (..., factors · n)."""
+        return F.one_hot(z, self.n).flatten(-2).float()
+
+    def enumerate(self, n: int | None = None) -> Tensor:
+        """All combinations in order, dealt round until there are ``n``; uncounted, ``n`` (16) fixed draws."""
+        if self.count is None:
+            return self.sample(16 if n is None else n, Generator().manual_seed(0))
+        return self._combination(torch.arange(n if n is not None else self.count) % self.count)
+
+    def _combination(self, number: Tensor) -> Tensor:
+        """The digits of ``number`` (...) to the base n, (..., factors)."""
+        place = self.n ** torch.arange(self.factors - 1, -1, -1, device=number.device)
+        return number.unsqueeze(-1) // place % self.n
+
+    def action(self) -> Field | DiscreteAction:
+        """The number of a combination; uncounted, a box with an axis a choice, of which each factor's highest is it."""
+        return Field((self.embed_dim,)) if self.count is None else DiscreteAction(self.count)
+
+    def project(self, action: Tensor) -> Tensor:
+        return self._combination(action) if self.count is not None else self.toward(action)
+
+    @property
+    def direction_dim(self) -> int:
+        return self.embed_dim
+
+    def direction(self, z: Tensor) -> Tensor:
+        """Each factor's one-hot, centred as that of ``Discrete``."""
+        return ((F.one_hot(z, self.n).float() - 1 / self.n) * (self.n / (self.n - 1))).flatten(-2)
+
+    def toward(self, direction: Tensor) -> Tensor:
+        return direction.unflatten(-1, (self.factors, self.n)).argmax(-1)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from skillrl.agents.sac import SAC
 from skillrl.data.replay import Replay
 from skillrl.learners.base import Batches, Learner, RewardLearner
-from skillrl.networks import Actor, Critic
+from skillrl.networks import Actor, Critic, FactoredCritic
 from skillrl.selector import Prior, Selector
 from skillrl.skill_policy import ActorPolicy, SkillPolicy
-from skillrl.skill_spaces import Box, Discrete, Gaussian, Sphere
+from skillrl.skill_spaces import Box, Discrete, Gaussian, MultiDiscrete, Sphere
 from skillrl.spec import Batch, Metrics, Need, Selection, Spec
 from skillrl.training import Schedule, State, train
 
@@ -123,6 +123,44 @@ def test_vector_reward_reaches_a_reducing_critic():
     q = torch.randn(2, 5, 2)
     z = learner.policy.space.sample(5)
     assert torch.allclose(learner.agent.critic.reduce(q, z), torch.einsum("ebc,bc->eb", q, z))
+
+
+class Factored(RewardLearner):
+    """A channel a factor of z, and one for the entropy, which the agent keeps apart from them."""
+
+    def __init__(self, spec: Spec):
+        super().__init__(
+            spec,
+            skill_space=MultiDiscrete(3, 2),
+            agent=SAC,
+            hidden_dims=[8],
+            policy_view=None,
+            batch_size=32,
+            hold=None,
+            critic=FactoredCritic,
+        )
+        self.received: list[Batch] = []
+
+    def intrinsic_reward(self, batch: Batch) -> Tensor:
+        self.received.append(batch)
+        return batch["z"].float()
+
+
+def test_skills_of_factors_and_an_entropy_channel():
+    env = CountingEnv()
+    learner = Factored(Spec.from_env(env))
+    run(learner, env, total=400, warmup=40, collect=2)
+    assert len(learner.received) > 150
+    for batch in learner.received:
+        assert batch["z"].shape == (32, 2) and batch["z"].dtype == torch.int64
+        assert ((batch["z"] >= 0) & (batch["z"] < 3)).all()
+    assert {tuple(z) for batch in learner.received for z in batch["z"].tolist()} > {(0, 2), (2, 0)}
+    with pytest.raises(ValueError, match=r"^agent\.entropy_in_target is true, the critic has 2 channels"):
+        SAC(learner.spec, actor=learner.policy.actor, critic=Critic(*shapes(learner), [8], channels=2))
+
+
+def shapes(learner: Learner) -> tuple[Any, Any, Any]:
+    return learner.policy.obs, learner.policy.action, learner.policy.space
 
 
 # ---- 3. sequences, a recurrent policy, a recurrent and held selector --------------------------------------------

@@ -24,7 +24,7 @@ from skillrl.data.dataset import Dataset
 from skillrl.learners.base import Learner
 from skillrl.learners.diayn import DIAYN
 from skillrl.learners.flat import Flat
-from skillrl.skill_spaces import Discrete
+from skillrl.skill_spaces import Discrete, MultiDiscrete
 from skillrl.spec import Need, Spec
 from skillrl.training import Schedule, train
 
@@ -265,3 +265,11 @@ def test_diayn_learns_from_data_and_not_from_shuffled_skills():
         paid = learner.intrinsic_reward(batch).mean().item()
         assert (paid > 0.8) == (name == "ours"), paid  # at most log 4 = 1.39
     assert hits["ours"] > 0.85 and hits["shuffled"] < 0.4
+
+
+def test_skills_of_factors_must_lie_in_their_space():
+    data, space = walks(), MultiDiscrete(3, 2)
+    inside = space.sample(len(data))
+    assert not offline.foreign_skills(space, with_z(data, inside))
+    inside[:2, 1] = 3
+    assert offline.foreign_skills(space, with_z(data, inside)) == "2 skills in the data lie outside learner.skill_space"

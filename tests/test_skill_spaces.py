@@ -8,10 +8,10 @@ import torch
 from torch import Generator
 
 from skillrl import spec
-from skillrl.skill_spaces import Box, Discrete, Gaussian, Sphere
+from skillrl.skill_spaces import COUNTABLE, Box, Discrete, Gaussian, MultiDiscrete, Sphere
 
 torch.set_num_threads(1)
-SPACES = [Discrete(5), Gaussian(3), Sphere(3), Box(2, -1.0, 3.0)]
+SPACES = [Discrete(5), MultiDiscrete(3, 2), Gaussian(3), Sphere(3), Box(2, -1.0, 3.0)]
 
 
 def draw(space, n: int = 40_000):
@@ -36,6 +36,40 @@ def test_discrete_is_uniform():
     assert len(counts) == 5
     assert (counts - 8000).abs().max() < 5 * math.sqrt(40_000 * 0.2 * 0.8)
     assert Discrete(5).log_prob(torch.arange(5)).exp().sum().item() == pytest.approx(1)
+
+
+def test_every_combination_is_as_likely():
+    space = MultiDiscrete(3, 2)
+    z = draw(space)
+    counts = torch.bincount(3 * z[:, 0] + z[:, 1], minlength=9)
+    assert len(counts) == 9
+    assert (counts - 40_000 / 9).abs().max() < 5 * math.sqrt(40_000 * (1 / 9) * (8 / 9))
+    assert space.log_prob(space.enumerate()).exp().sum().item() == pytest.approx(1)
+    assert space.log_prob(torch.tensor([[0, 3], [-1, 0]])).tolist() == [-math.inf, -math.inf]
+
+
+def test_factors_embed_side_by_side_and_are_numbered_like_digits():
+    space = MultiDiscrete(3, 2)
+    assert space.count == 9 and space.embed_dim == space.direction_dim == 6
+    assert space.embed(torch.tensor([[2, 0]])).tolist() == [[0, 0, 1, 1, 0, 0]]
+    assert space.embed(torch.zeros(4, 5, 2, dtype=torch.int64)).shape == (4, 5, 6)
+    assert space.enumerate(10).tolist()[:4] == [[0, 0], [0, 1], [0, 2], [1, 0]]
+    assert space.enumerate(10)[9].tolist() == [0, 0]  # dealt round
+    assert space.action() == spec.Discrete(9)
+    assert space.project(torch.tensor([5, 8])).tolist() == [[1, 2], [2, 2]]
+    assert space.direction(torch.tensor([[0, 1]])).tolist() == [pytest.approx([1, -0.5, -0.5, -0.5, 1, -0.5])]
+    assert torch.equal(space.toward(space.direction(space.enumerate())), space.enumerate())
+
+
+def test_too_many_combinations_are_not_counted():
+    assert MultiDiscrete(10, 3).count == COUNTABLE
+    space = MultiDiscrete(5, 10)
+    assert space.count is None
+    assert space.enumerate().shape == (16, 10) and torch.equal(space.enumerate(), space.enumerate())
+    assert space.action() == spec.Field((50,))
+    action = -torch.ones(1, 50)
+    action[0, 5 * torch.arange(10) + torch.arange(10) % 5] = 0.5
+    assert space.project(action).tolist() == [[0, 1, 2, 3, 4, 0, 1, 2, 3, 4]]
 
 
 def test_continuous_samples_have_the_moments_of_their_density():
@@ -113,6 +147,8 @@ def test_a_controllers_action_is_projected_onto_the_space():
     ("make", "words"),
     [
         (lambda: Discrete(0), ["skill_space.n", "0", "at least 1"]),
+        (lambda: MultiDiscrete(1, 2), ["skill_space.n", "at least 2"]),
+        (lambda: MultiDiscrete(2, 0), ["skill_space.factors", "0"]),
         (lambda: Gaussian(0), ["skill_space.dim", "Gaussian"]),
         (lambda: Sphere(-2), ["skill_space.dim", "-2"]),
         (lambda: Box(2.5), ["skill_space.dim", "2.5"]),

@@ -4,6 +4,7 @@
 
 What is more than there: z conditions everything; the critic may have channels (successor features, one value a
 factor), whose ``reduce`` says what is climbed; ``entropy_in_target=False`` leaves the entropy bonus to the actor alone.
+A critic with an ``entropy_channel`` sums the bonus there, so that the other channels stay each its own reward's.
 Leading axes are free: (B,), or (B, A) for agents that share parameters.
 """
 
@@ -29,7 +30,7 @@ class SAC(Agent):
     alpha: the temperature; None tunes it so that the entropy meets its target.
     alpha_init, alpha_min: where the tuned temperature starts, and the floor under it.
     target_entropy_multiplier: the target is minus this many nats per action dimension.
-    entropy_in_target: whether the critic's target pays for entropy; only a critic of one channel can.
+    entropy_in_target: whether the critic's target pays for entropy: in its only channel, or in the one kept for it.
     """
 
     def __init__(
@@ -55,7 +56,8 @@ class SAC(Agent):
         check("agent", alpha_init=(alpha_init, f"[{alpha_min}, inf)" if alpha_min > 0 else "(0, inf)"))
         check("agent", target_entropy_multiplier=(target_entropy_multiplier, "(-inf, inf)"))
         channels = critic.channels
-        if entropy_in_target and channels > 1:
+        self.entropy_channel = getattr(critic, "entropy_channel", False)
+        if entropy_in_target and channels > 1 and not self.entropy_channel:
             raise ValueError(f"agent.entropy_in_target is true, the critic has {channels} channels: set it to false")
         self.gamma, self.tau, self.entropy_in_target = gamma, tau, entropy_in_target
         self.actor, self.critic, self.target_critic = actor, critic, frozen_copy(critic)
@@ -108,7 +110,8 @@ class SAC(Agent):
         lower = self.critic.reduce(q, next_z).argmin(0, keepdim=True)  # (1, B)
         next_q = torch.take_along_dim(q, lower.unsqueeze(-1), 0).squeeze(0)  # (B, C)
         if self.entropy_in_target:
-            next_q = next_q - alpha * log_prob.unsqueeze(-1)
+            bonus = -alpha * log_prob.unsqueeze(-1)
+            next_q = next_q + F.pad(bonus, (self.critic.channels - 1, 0))  # 0 in all channels but the last
         return self._channels(batch) + batch["discount"].unsqueeze(-1) * next_q
 
     def critic_loss(self, batch: Batch, alpha: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -126,6 +129,7 @@ class SAC(Agent):
         """The reward as (B, C), and as many channels as the critic has: else it would broadcast in silence."""
         reward = batch["reward"]
         reward = reward.unsqueeze(-1) if reward.dim() == batch["discount"].dim() else reward
+        reward = F.pad(reward, (0, 1)) if self.entropy_channel else reward
         if reward.shape[-1] != self.critic.channels:
             raise ValueError(f"the reward has {reward.shape[-1]} channels, the critic has {self.critic.channels}")
         return reward

@@ -141,9 +141,12 @@ class RewardLearner(Learner):
     def update(self, batches: Batches) -> Metrics:
         batch = batches["batch"]
         assert isinstance(batch, Batch)
-        metrics = self.fit(batch.flat())
+        return self.fit(batch.flat()) | self.teach(batch)
+
+    def teach(self, batch: Batch) -> Metrics:
+        """One update of the agent, by the reward as it is now. ``reward/intrinsic`` is the sum of the channels."""
         relabelled = self.relabel(batch)
-        metrics |= self.agent.update(relabelled, self.generator)
+        metrics = self.agent.update(relabelled, self.generator)
         return metrics | {"reward/intrinsic": relabelled.flat()["reward"].mean()}
 
 
