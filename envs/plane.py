@@ -17,13 +17,21 @@ class PlanePicture:
     """An area with a checkered floor of 1 x 1 squares, the origin, walls, the point and its goal.
 
     Args:
-        extent: half the side of what is shown around the origin.
+        extent: half the side of what is shown around the centre.
         walls: rectangles (lowest and highest x, lowest and highest y).
+        centre: of what is shown.
+        corner: x and y at which squares of the floor meet.
     """
 
-    def __init__(self, extent: float, walls: Sequence[Area] = ()):
-        self._extent = extent
-        self._centre: np.ndarray | None = np.zeros(2)  # None: the point
+    def __init__(
+        self,
+        extent: float,
+        walls: Sequence[Area] = (),
+        centre: Sequence[float] | np.ndarray = (0, 0),
+        corner: float = 0,
+    ):
+        self._extent, self._corner = extent, corner
+        self._centre: np.ndarray | None = np.array(centre, dtype=np.float64)  # None: the point
         self._walls = walls
         self._goal_radius: float | None = None
 
@@ -42,7 +50,7 @@ class PlanePicture:
         mid_x, mid_y = now["xy"] if self._centre is None else self._centre
         wide, high = width * _SMOOTH, height * _SMOOTH
         scale = min(wide, high) / (2 * self._extent)  # pixels a unit
-        image = Image.fromarray(_floor(wide, high, scale, (mid_x, mid_y)))
+        image = Image.fromarray(_floor(wide, high, scale, (mid_x - self._corner, mid_y - self._corner)))
         draw = ImageDraw.Draw(image, "RGBA")
 
         def disc(xy: np.ndarray, radius: float, fill: tuple[int, ...], outline: tuple[int, ...] | None = None) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from envs.memory import Arrays, Layout
-from envs.task import Task
+from envs.task import Task, num_actions
 
 
 def layout(task: Task, observe: Sequence[str], dtype: str, n: int) -> tuple[Layout, dict[str, int]]:
@@ -17,7 +17,7 @@ def layout(task: Task, observe: Sequence[str], dtype: str, n: int) -> tuple[Layo
     widths = {name: task.parts()[name](now).shape[1] for name in observe}
     dim = sum(widths.values())
     entries: dict[str, tuple[tuple[int, ...], str]] = {
-        "action": ((n, simulator.action_dim), "float32"),
+        "action": ((n, simulator.action_dim), "float32") if num_actions(simulator) is None else ((n,), "int64"),
         "active": ((n,), "bool"),
         "obs": ((n, dim), dtype),
         "final_obs": ((n, dim), dtype),

@@ -18,6 +18,7 @@ class Simulator(Protocol):
 
     dt: float  # seconds of one env step
     action_dim: int
+    # num_actions: int, where an action is one of so many and not a point in a box
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]: ...  # name -> shape of one row, all float64
@@ -27,7 +28,8 @@ class Simulator(Protocol):
 
     def bind(self, arrays: Arrays) -> None: ...
 
-    def control(self, action: np.ndarray) -> np.ndarray: ...  # (n, action_dim) float32 -> what the actuators get
+    # (n, action_dim) float32, or (n,) int64 where there are num_actions -> what the actuators get
+    def control(self, action: np.ndarray) -> np.ndarray: ...
 
     def step(self, control: np.ndarray, rows: Sequence[int]) -> None: ...
 
@@ -36,6 +38,11 @@ class Simulator(Protocol):
     def state(self) -> np.ndarray: ...  # (n, size) float64: all that the next step depends on
 
     def load(self, state: np.ndarray) -> None: ...
+
+
+def num_actions(simulator: Simulator) -> int | None:
+    """How many actions there are to choose from; None where they are a box."""
+    return getattr(simulator, "num_actions", None)
 
 
 class Picture(Protocol):

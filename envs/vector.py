@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium.error import ResetNeeded
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
@@ -13,7 +13,7 @@ from envs.facts import known, metadata
 from envs.memory import Arrays
 from envs.pool import Local, Pool
 from envs.slice import layout
-from envs.task import Picture, Task, whole
+from envs.task import Picture, Task, num_actions, whole
 
 Step = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 
@@ -73,7 +73,12 @@ class BatchedEnv(VectorEnv):
         self.num_envs = int(num_envs)
         self.render_mode = "rgb_array"
         self.single_observation_space = Box(-np.inf, np.inf, (sum(widths.values()),), np.dtype(dtype).type)
-        self.single_action_space = Box(-1.0, 1.0, entries["action"][0][1:], np.float32)
+        self._num_actions = num_actions(task.simulator(1))
+        self.single_action_space = (
+            Box(-1.0, 1.0, entries["action"][0][1:], np.float32)
+            if self._num_actions is None
+            else Discrete(self._num_actions)
+        )
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._task = task
@@ -113,7 +118,8 @@ class BatchedEnv(VectorEnv):
         """One env step of the rows in `active` (num_envs,) bool; the other rows do not move in any respect.
 
         Args:
-            actions: (num_envs, action_dim) in [-1, 1]; beyond that it is clipped.
+            actions: (num_envs, action_dim) in [-1, 1]; beyond that it is clipped. Where actions are discrete,
+                (num_envs,) whole numbers from 0.
         """
         self.step_async(actions, active)
         return self.step_wait()
@@ -126,7 +132,10 @@ class BatchedEnv(VectorEnv):
         actions = np.asarray(actions)
         if actions.shape != self._arrays["action"].shape:
             raise ValueError(f"actions of shape {actions.shape}: must be {self._arrays['action'].shape}")
-        self._arrays["action"][:] = actions
+        rows = slice(None) if active is None else np.flatnonzero(active)
+        if self._num_actions is not None and not np.isin(actions[rows], np.arange(self._num_actions)).all():
+            raise ValueError(f"actions: must be whole numbers from 0 to {self._num_actions - 1}")
+        self._arrays["action"][rows] = actions[rows]
         self._arrays["active"][:] = True if active is None else active
         self._in_flight = True
         self._rows.step_async()

@@ -81,6 +81,27 @@ class DiagonalNormal:
         return (0.5 + 0.5 * math.log(2 * math.pi) + self.log_std).sum(-1)
 
 
+class NoisyMode:
+    """A mode in (-1, 1)^A with normal noise that is cut off at ±clip, and the sum at the box's edge, where the gradient
+    passes nevertheless (DrQ-v2's truncated normal). mean: (..., A)."""
+
+    def __init__(self, mean: Tensor, std: Tensor, clip: Tensor):
+        self.mean, self.std, self.clip = mean, std, clip
+
+    def sample(self, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """An action (..., A), and its log-density (...) as if nothing were cut off."""
+        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
+        free = self.mean + (self.std * noise).clamp(-self.clip, self.clip)
+        action = free + (free.clamp(-1 + 1e-6, 1 - 1e-6) - free).detach()
+        return action, self.log_prob(action)
+
+    def mode(self) -> Tensor:
+        return self.mean
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        return DiagonalNormal(self.mean, self.std.log().expand_as(self.mean)).log_prob(action)
+
+
 class Categorical:
     """Over n actions; logits (..., n), an action is an int64 (...)."""
 
@@ -118,6 +139,15 @@ def mlp(
         layers += [nn.Linear(in_dim, width), activation()]
         in_dim = width
     return nn.Sequential(*layers, nn.Linear(in_dim, out_dim))
+
+
+def feature_mlp(in_dim: int, hidden_dims: Sequence[int], out_dim: int) -> nn.Sequential:
+    """An ``mlp`` whose first layer is normalised and squashed, as DrQ-v2's and, after it, FB's and HILP's code have it:
+    how large an observation is says little."""
+    if len(hidden_dims) == 0:
+        raise ValueError("the widths of a feature network are []: it needs at least one hidden layer")
+    first, *others = hidden_dims
+    return nn.Sequential(nn.Linear(in_dim, first), nn.LayerNorm(first), nn.Tanh(), *mlp(first, others, out_dim))
 
 
 def tanh_mlp(in_dim: int, hidden_dims: Sequence[int], out_dim: int, gain: float) -> nn.Sequential:
@@ -166,6 +196,25 @@ class Actor(nn.Module):
             return Categorical(out)
         mean, log_std = out.chunk(2, -1)
         return TanhNormal(mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX))
+
+
+class NoisyActor(nn.Module):
+    """μ(obs, z) in a box, with noise of one size: the actor of DDPG and its kin. Its noise is its owner's to set."""
+
+    noise: Tensor
+
+    def __init__(self, obs: Field, action: Field, space: SkillSpace, hidden_dims: Sequence[int]):
+        super().__init__()
+        self.space = space
+        self.net = mlp(obs.dim + space.embed_dim, hidden_dims, action.dim)
+        self.register_buffer("noise", torch.tensor([0.2, 0.3]))  # its deviation, and where it is cut off
+
+    def set_noise(self, std: float, clip: float) -> None:
+        self.noise.copy_(torch.tensor([std, clip]))
+
+    def forward(self, obs: Tensor, z: Tensor) -> NoisyMode:
+        """obs (..., obs_dim), z as the space samples it."""
+        return NoisyMode(torch.tanh(self.net(_inputs(self.space, obs, z))), self.noise[0], self.noise[1])
 
 
 class OnPolicyActor(nn.Module):
@@ -269,6 +318,30 @@ class FactoredCritic(Critic):
         return SideBySide(in_dim, hidden_dims, channels)
 
 
+class SuccessorValues(nn.Module):
+    """ψ(obs, ·, z) over n actions: (ensemble, B, n, direction_dim), and their values ψ·z, (ensemble, B, n)."""
+
+    def __init__(
+        self, obs: Field, action: Discrete, space: SkillSpace, hidden_dims: Sequence[int], *, ensemble: int = 2
+    ):
+        super().__init__()
+        self.space, self.shape = space, (action.n, space.direction_dim)
+        in_dim = obs.dim + space.embed_dim
+        self.nets = nn.ModuleList(mlp(in_dim, hidden_dims, action.n * space.direction_dim) for _ in range(ensemble))
+
+    def successors(self, obs: Tensor, z: Tensor) -> Tensor:
+        inputs = _inputs(self.space, obs, z)
+        return torch.stack([net(inputs) for net in self.nets]).unflatten(-1, self.shape)
+
+    def chosen(self, obs: Tensor, z: Tensor, action: Tensor) -> Tensor:
+        """Of the actions (B,): (ensemble, B, direction_dim)."""
+        index = action[None, :, None, None]
+        return torch.take_along_dim(self.successors(obs, z), index, -2).squeeze(-2)
+
+    def forward(self, obs: Tensor, z: Tensor) -> Tensor:
+        return (self.successors(obs, z) * self.space.direction(z).unsqueeze(-2)).sum(-1)
+
+
 class DiscreteCritic(nn.Module):
     """An ensemble of Q(obs, ·, z) over n actions: (ensemble, B, n)."""
 
@@ -312,10 +385,19 @@ class EpsilonGreedy(nn.Module):
 
     epsilon: Tensor
 
-    def __init__(self, critic: DiscreteCritic, epsilon: float = 1.0):
+    def __init__(self, critic: nn.Module, epsilon: float = 1.0):
         super().__init__()
         self.critic = critic
         self.register_buffer("epsilon", torch.tensor(epsilon))
 
     def forward(self, obs: Tensor, z: Tensor) -> Distribution:
         return EpsilonGreedyChoice(self.critic(obs, z).amin(0), self.epsilon)
+
+
+class ValueActor(EpsilonGreedy):
+    """As policies make their actors: with a critic of its own."""
+
+    def __init__(self, obs: Field, action: Field | Discrete, space: SkillSpace, hidden_dims: Sequence[int]):
+        if not isinstance(action, Discrete):
+            raise ValueError("agent dqn needs a discrete action, this one is a box: take agent sac")
+        super().__init__(DiscreteCritic(obs, action, space, hidden_dims))

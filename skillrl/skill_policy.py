@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Generator, Tensor, nn
 
-from skillrl.networks import Actor, DiscreteCritic, Distribution, EpsilonGreedy, OnPolicyActor, mlp
+from skillrl.networks import Actor, Distribution, OnPolicyActor, ValueActor, mlp
 from skillrl.skill_spaces import SkillSpace
 from skillrl.spec import Carry, Discrete, Field
 
@@ -127,19 +127,11 @@ class DirectedPolicy(ActorPolicy):
         return self.space.toward(self.phi(goal) - self.phi(obs))
 
 
-class ValuePolicy(SkillPolicy):
+class ValuePolicy(ActorPolicy):
     """ε-greedy on a critic of its own: what a value-based agent (DQN) trains. Only for discrete actions."""
 
-    def __init__(
-        self, *, obs: Field, action: Field | Discrete, space: SkillSpace, hidden_dims: Sequence[int], **arguments: Any
-    ):
-        super().__init__(obs=obs, action=action, space=space, hidden_dims=list(hidden_dims), **arguments)
-        if not isinstance(action, Discrete):
-            raise ValueError("agent dqn needs a discrete action, this one is a box: take agent sac")
-        self.actor = EpsilonGreedy(DiscreteCritic(obs, action, space, hidden_dims))
-
-    def dist(self, obs: Tensor, z: Tensor, carry: Carry = ()) -> Distribution:
-        return self.actor(obs, z)
+    def __init__(self, *, actor: type[nn.Module] = ValueActor, **rest: Any):
+        super().__init__(actor=actor, **rest)
 
 
 @runtime_checkable
@@ -175,6 +167,20 @@ class PredictsNext(Protocol):
 
     def predict(self, obs: Tensor, z: Tensor) -> Tensor:
         """obs (B, ...) of ``predict_obs``, z (B, ...) → the same columns after one env step, in their own units."""
+        ...
+
+
+@runtime_checkable
+class FitsRewards(Protocol):
+    """A policy that knows which skill earns a reward best; ``reward_obs`` names the columns that it looks at."""
+
+    reward_obs: Field
+
+    def reward_to_skill(self, obs: Tensor, reward: Tensor) -> Tensor:
+        """Samples of the reward: obs (n, ...) of ``reward_obs``, what steps led to, and reward (n,) → one z, (...).
+
+        obs should be spread as the data that the skills were learnt from. ValueError if the reward is 0 throughout.
+        """
         ...
 
 

@@ -278,6 +278,22 @@ class Sphere:
 
 
 @dataclass(frozen=True)
+class WideSphere(Sphere):
+    """Uniform on the sphere of radius √dim, where an axis of z is about as long as a standard normal's, whatever dim
+    (FB, Touati & Ollivier 2021; HILP)."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return super().log_prob(z) - (self.dim - 1) * 0.5 * math.log(self.dim)
+
+    def enumerate(self, n: int | None = None) -> Tensor:
+        points = super().enumerate(n)
+        return points if self.dim != 2 else math.sqrt(self.dim) * points  # others are drawn, on this sphere already
+
+    def project(self, action: Tensor) -> Tensor:
+        return math.sqrt(self.dim) * super().project(action)
+
+
+@dataclass(frozen=True)
 class Box:
     """Uniform on [low, high]^dim; a box action in [-1, 1] is stretched onto it."""
 

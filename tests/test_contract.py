@@ -4,6 +4,7 @@ Each keeps what it received, and is checked for it. None is shipped.
 """
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +12,17 @@ import torch
 from counting_env import CountingEnv
 from torch import Tensor, nn
 
+from envs.rooms import Rooms
+from skillrl.agents.dqn import DQN
+from skillrl.agents.ppo import PPO
 from skillrl.agents.sac import SAC
 from skillrl.data.replay import Replay
 from skillrl.learners.base import Batches, Learner, RewardLearner
+from skillrl.learners.diayn import DIAYN
 from skillrl.networks import Actor, Critic, FactoredCritic
 from skillrl.selector import Prior, Selector
-from skillrl.skill_policy import ActorPolicy, SkillPolicy
+from skillrl.skill_library import load, save
+from skillrl.skill_policy import ActorPolicy, InfersSkills, SkillPolicy
 from skillrl.skill_spaces import Box, Discrete, Gaussian, MultiDiscrete, Sphere
 from skillrl.spec import Batch, Metrics, Need, Selection, Spec
 from skillrl.training import Schedule, State, train
@@ -24,7 +30,7 @@ from skillrl.training import Schedule, State, train
 ROW, EPISODE, T, X = range(4)
 
 
-def run(learner: Learner, env: CountingEnv, **schedule: int) -> State:
+def run(learner: Learner, env: Any, **schedule: int) -> State:
     data = Replay(10_000, env.num_envs, gamma=learner.gamma)
     return train(env=env, learner=learner, data=data, schedule=Schedule(**schedule), seed=0)
 
@@ -399,6 +405,22 @@ def test_several_fresh_batches_a_round():
     for batches in learner.received:
         assert len(batches) == 3 and not torch.equal(batches[0]["obs"], batches[1]["obs"])
     assert state.metrics["maintain/env_steps"] == 100
+
+
+# ---- a learner's own policy, by whatever agent -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("agent", [DQN, PPO])
+def test_a_learners_own_policy_chooses_among_discrete_actions(agent: Any, tmp_path: Path):
+    env = Rooms(num_envs=4, horizon=8)
+    learner = DIAYN(Spec.from_env(env), skill_space=Discrete(3), agent=agent, hidden_dims=[16], batch_size=32)
+    before = [p.clone() for p in learner.policy.actor.parameters()]
+    state = run(learner, env, total=400, warmup=40, collect=4)
+    assert state.grad_steps > 0 and any((a != b).any() for a, b in zip(before, learner.policy.actor.parameters()))
+    saved = load(save(learner.policy, tmp_path))
+    assert isinstance(saved, InfersSkills) and type(saved) is type(learner.policy)
+    obs, z = torch.rand(5, 2), torch.tensor([0, 1, 2, 0, 1])
+    assert torch.equal(saved.dist(obs, z).mode(), learner.policy.dist(obs, z).mode())
 
 
 # ---- 8. fresh decisions of uneven length ------------------------------------------------------------------------

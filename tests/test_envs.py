@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 import pytest
 import yaml
+from gymnasium.spaces import Discrete
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, VectorEnv
 from same import assert_same
@@ -49,7 +50,10 @@ ENVS = [class_of(path) for path in YAMLS if path.stem != "gymnasium"]  # which h
 
 
 def actions(env: VectorEnv, steps: int, seed: int = 0) -> np.ndarray:
-    """(steps, N, d), some beyond [-1, 1]."""
+    """(steps, N, d), some beyond [-1, 1]; where they are discrete (steps, N), as floats, which can be NaN."""
+    if isinstance(env.single_action_space, Discrete):
+        count = int(env.single_action_space.n)
+        return np.random.default_rng(seed).integers(count, size=(steps, env.num_envs)).astype(np.float32)
     return np.random.default_rng(seed).uniform(-1.2, 1.2, (steps, *env.action_space.shape)).astype(np.float32)
 
 

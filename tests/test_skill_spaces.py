@@ -8,10 +8,10 @@ import torch
 from torch import Generator
 
 from skillrl import spec
-from skillrl.skill_spaces import COUNTABLE, Box, Discrete, Gaussian, MultiDiscrete, Sphere
+from skillrl.skill_spaces import COUNTABLE, Box, Discrete, Gaussian, MultiDiscrete, Sphere, WideSphere
 
 torch.set_num_threads(1)
-SPACES = [Discrete(5), MultiDiscrete(3, 2), Gaussian(3), Sphere(3), Box(2, -1.0, 3.0)]
+SPACES = [Discrete(5), MultiDiscrete(3, 2), Gaussian(3), Sphere(3), WideSphere(3), Box(2, -1.0, 3.0)]
 
 
 def draw(space, n: int = 40_000):
@@ -101,6 +101,17 @@ def test_density_integrates_to_one(space):
 @pytest.mark.parametrize(("dim", "area"), [(1, 2), (2, 2 * math.pi), (3, 4 * math.pi), (4, 2 * math.pi**2)])
 def test_sphere_density_is_one_over_its_area(dim, area):
     assert Sphere(dim).log_prob(draw(Sphere(dim), 4)).exp().tolist() == pytest.approx([1 / area] * 4)
+
+
+def test_a_wide_sphere_is_a_sphere_of_radius_root_dim():
+    for dim in (2, 5):
+        wide, unit = WideSphere(dim), Sphere(dim)
+        torch.testing.assert_close(draw(wide, 9), dim**0.5 * draw(unit, 9))
+        torch.testing.assert_close(wide.enumerate(), dim**0.5 * unit.enumerate())
+        torch.testing.assert_close(wide.toward(torch.ones(1, dim)), torch.ones(1, dim))
+    area = math.exp(-WideSphere(3).log_prob(draw(WideSphere(3), 1)).item())
+    assert area == pytest.approx(4 * math.pi * 3)
+    assert draw(WideSphere(50)).square().mean().item() == pytest.approx(1)
 
 
 def test_box_density_is_zero_outside():

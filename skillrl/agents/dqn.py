@@ -7,13 +7,14 @@ Differs from the paper as Stable-Baselines3 does: Adam in place of RMSProp, grad
 """
 
 from collections.abc import Callable, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from skillrl.agents.base import Agent, check, check_whole
-from skillrl.networks import Critic, DiscreteCritic, EpsilonGreedy
+from skillrl.networks import Critic, DiscreteCritic, EpsilonGreedy, ValueActor
 from skillrl.optim import Adam, descend, frozen_copy
 from skillrl.skill_policy import SkillPolicy, ValuePolicy
 from skillrl.spec import Batch, Discrete, Metrics, Spec
@@ -33,16 +34,18 @@ class DQN(Agent):
     """
 
     policy_class = ValuePolicy
+    policy_arguments = MappingProxyType({"actor": ValueActor})
     updates: Tensor
 
     @classmethod
     def critic_of(cls, policy: SkillPolicy, make: Callable[..., Critic], hidden_dims: Sequence[int]) -> nn.Module:
         """The policy's own, which it acts by."""
-        if not isinstance(policy, ValuePolicy):
+        actor = getattr(policy, "actor", None)
+        if not isinstance(actor, EpsilonGreedy):
             raise ValueError(
                 "agent dqn needs a policy that acts by its values, this learner has another: take sac or ppo"
             )
-        return policy.actor.critic
+        return actor.critic
 
     def __init__(
         self,

@@ -109,7 +109,8 @@ class RewardLearner(Learner):
         )
         self.gamma = self.agent.gamma
         self.columns = spec.obs.columns(obs)
-        self.batch_size, self.selector = batch_size, Prior(skill_space, hold=hold)
+        self.batch_size = batch_size
+        self.selector: Selector = Prior(skill_space, hold=hold)
 
     def prior(self) -> Selector:
         return self.selector
