@@ -25,6 +25,7 @@ from torch import nn
 from skillrl.agents.base import build as build_agent
 from skillrl.config import check_config, check_nodes, complete
 from skillrl.errors import BadInput, bad_input
+from skillrl.learners.dads import DADSPolicy
 from skillrl.run import Run
 from skillrl.skill_library import resolve
 from skillrl.skill_policy import ActorPolicy, DirectedPolicy
@@ -134,6 +135,7 @@ def test_a_controller_builds(name: str):
     choices = [
         *(ActorPolicy(space=space, **shapes) for space in (DiscreteSpace(3), Box(2))),
         DirectedPolicy(space=Sphere(2), encoder_obs=CONTINUOUS.obs, **shapes),
+        DADSPolicy(space=Box(2), predict_obs=CONTINUOUS.obs, components=2, blind=[], **shapes),
     ]
     assert list(what_builds(lambda skills: build(option(f"controller/{name}"), CONTINUOUS, skills), choices))
 

@@ -24,7 +24,7 @@ OPTIONS = [
     *(("learner", name) for name in of("learner")),
     *(("controller", name) for name in of("controller") if name != "sb3"),  # a guest makes its own updates
 ]
-EAGER = {"ppo", "random", "primitive", "valor", "zero_shot"}
+EAGER = {"ppo", "random", "primitive", "valor", "zero_shot", "planner"}
 """That learn nothing, or from what is fresh, which has no fixed shape."""
 
 
