@@ -1,9 +1,9 @@
 """Planning with skills: model-predictive path integral control in skill space, as DADS uses its skills.
 
 (Sharma et al. 2020, arXiv:1907.01657, algorithm 2; google-research/dads.) A plan is a few skills in a row, each held
-for ``hold`` env steps. Candidates are drawn around the plan's mean, the skills' own model predicts where each leads, and
-the mean becomes their average, weighted by exp(γ (R − max R)). R sums −‖part − goal‖ over the predicted steps. The first
-skill is used, then the plan moves on by one: it is the selector's carry.
+for ``hold`` env steps. Candidates are drawn around the plan's mean, the skills' own model predicts where each leads,
+and the mean becomes their average, weighted by exp(γ (R − max R)). R sums −‖part − goal‖ over the predicted steps. The
+first skill is used, then the plan moves on by one: it is the selector's carry.
 
 As in the code, candidates have a variance of 1.5 and are cut to [-1, 1], later skills of a plan lean on earlier ones
 (``smoothing``), and a new end of the plan is drawn from a standard normal.
@@ -83,7 +83,7 @@ class Planner(Controller):
         return mean
 
     def value(self, seen: Tensor, goal: Tensor, plans: Tensor) -> Tensor:
-        """−Σ ‖part − goal‖ of plans (candidates, B, horizon, dim) from what the model sees (B, ...): (candidates, B)."""
+        """−Σ ‖part − goal‖, (candidates, B), of plans (candidates, B, horizon, dim); seen (B, ...) is the model's view."""
         skills = self.skills
         assert isinstance(skills, PredictsNext)
         state = seen.expand(len(plans), *seen.shape)
