@@ -83,7 +83,7 @@ class Planner(Controller):
         return mean
 
     def value(self, seen: Tensor, goal: Tensor, plans: Tensor) -> Tensor:
-        """−Σ ‖part − goal‖, (candidates, B), of plans (candidates, B, horizon, dim); seen (B, ...) is the model's view."""
+        """−Σ ‖part − goal‖, (candidates, B), of plans (candidates, B, horizon, dim) from ``seen`` (B, ...)."""
         skills = self.skills
         assert isinstance(skills, PredictsNext)
         state = seen.expand(len(plans), *seen.shape)
