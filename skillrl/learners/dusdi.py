@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -172,7 +173,7 @@ def columns_of(obs: Field, factors: Sequence[str] | None, count: int) -> list[li
     if factors is None:
         if obs.dim < count:
             raise ValueError(f"learner.skill_space.factors is {count}: the observation has {obs.dim} columns only")
-        return [piece.tolist() for piece in torch.arange(obs.dim).tensor_split(count)]
+        return [piece.tolist() for piece in np.array_split(range(obs.dim), count)]
     if isinstance(factors, str) or len(factors) != count:
         raise ValueError(f"learner.factors is {factors!r}: it must list a view for each of {count} skill_space.factors")
     found = [obs.columns(obs.select(view)) for view in factors]
