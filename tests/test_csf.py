@@ -10,6 +10,7 @@ from checks import Check
 from directed_skills import angles_agree, goals_reached, pretrained, radius, squared_steps
 from torch import nn
 
+from skillrl.agents.ppo import PPO
 from skillrl.agents.sac import SAC
 from skillrl.learners.csf import CSF
 from skillrl.networks import SuccessorCritic
@@ -61,6 +62,11 @@ def test_the_target_is_a_vector_without_entropy_and_whole_of_the_lower_twin():
     target = agent.target(batch, torch.tensor(1e6))  # an alpha that would show
     # ψ·z of row 0 is 1 and 0.5: the second; of row 1 4.0 and 1.4: the second
     assert target.flatten().tolist() == pytest.approx([1.0 + 0.99 * 0.5, 0.99 * 9.0, 0.99 * 1.0, -1.0 + 0.99 * 1.0])
+
+
+def test_an_agent_of_one_value_is_refused_in_one_line():
+    with pytest.raises(ValueError, match="needs an agent whose critic has an axis for each"):
+        CSF(SPEC, agent=PPO, hidden_dims=(4,))
 
 
 def test_the_actor_climbs_along_z():

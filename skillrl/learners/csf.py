@@ -67,6 +67,8 @@ class CSF(DirectedLearner):
             hold=hold,
             critic=SuccessorCritic,
         )
+        if not isinstance(self.kept_critic(), SuccessorCritic):
+            raise ValueError("learner csf needs an agent whose critic has an axis for each of φ's: take agent sac")
         self.contrast, self.negatives = contrast, negatives
 
     def fit(self, batch: Batch) -> Metrics:

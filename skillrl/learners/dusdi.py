@@ -135,6 +135,8 @@ class DUSDi(RewardLearner):
             posterior_obs=spec.obs,
             factors=own,
         )
+        if not isinstance(self.kept_critic(), FactoredCritic):
+            raise ValueError("learner dusdi needs an agent whose critic has a channel for each factor: take agent sac")
         self.log_chance = -math.log(skill_space.n)
         self.anti_coef, self.settle_steps = anti_coef, settle_steps
         self.anti = Discriminators(others(own), hidden_dims, skill_space.n) if anti_coef > 0 else None
