@@ -162,13 +162,13 @@ def test_f_and_b_are_the_successor_measure_and_the_twins_are_not(kind: type[FB])
         hidden_dims=(128, 128),
         encoder_dims=(64,),
         gamma=GAMMA,
-        temperature=1.0,
+        temperature=2.0,
         lr=1e-3,
         tau=0.05,
     )
     learner.generator.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(1500):
+    for _ in range(2000):
         at = torch.randint(STATES, (256,), generator=generator)
         action = torch.randint(3, (256,), generator=generator)
         steps = Batch(obs=SEEN[at], next_obs=SEEN[NEXT[at, action]], action=action, discount=torch.full((256,), GAMMA))

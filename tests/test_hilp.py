@@ -171,9 +171,8 @@ def test_distances_are_numbers_of_steps_and_the_twins_are_not(kind: type[HILP]):
     untrained = agreement(learner.policy.phi(CELLS).detach())
     learnt_offline(learner, seed=0, updates=2000)
     agree, reached = agreement(learner.policy.phi(CELLS).detach()), cells_reached(learner.policy)
-    print(untrained, agree, reached)
     assert untrained < 0.9
     if kind is HILP:
-        assert agree >= 0.95
+        assert agree >= 0.95 and reached >= 0.75
     else:
-        assert agree < 0.9
+        assert agree < 0.9 and reached < 0.5

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from config_values import CONF
 
 import train as train_script
 from envs.point import Point
@@ -136,6 +137,22 @@ def test_a_finished_run_goes_on_with_a_larger_budget(tmp_path: Path, capsys: pyt
     assert main(f"resume={tmp_path / 'short'}", "pretrain.env_steps=400", "logger.every=80", "runtime=cpu") == 0
     assert rows(tmp_path / "short") == rows(tmp_path / "long")
     models = [(tmp_path / name / "skills" / "model.safetensors").read_bytes() for name in ("short", "long")]
+    assert models[0] == models[1]
+
+
+PRETRAINED = sorted(path.stem for path in (CONF / "experiment" / "small").glob("*.yaml") if path.stem != "finetune")
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_every_learner_goes_on_exactly(name: str, tmp_path: Path):
+    """From its small experiment, with whatever its checkpoint holds beside networks: counters, means, slow copies."""
+    small = [f"experiment=small/{name}", "pretrain.warmup=160", "evaluate=false", "logger.every=160"]
+    for run, steps in (("long", 1600), ("short", 800)):
+        assert main(*small, f"pretrain.env_steps={steps}", f"hydra.run.dir={tmp_path / run}") == 0
+    assert main(f"resume={tmp_path / 'short'}", "pretrain.env_steps=1600") == 0
+    assert rows(tmp_path / "short") == rows(tmp_path / "long")
+    assert int(rows(tmp_path / "long")[-1]["grad_steps"]) > int(rows(tmp_path / "long")[3]["grad_steps"])
+    models = [(tmp_path / run / "skills" / "model.safetensors").read_bytes() for run in ("short", "long")]
     assert models[0] == models[1]
 
 

@@ -113,7 +113,7 @@ def test_k_grows_by_half_and_one_up_to_all():
     assert grown == [2, 4, 7, 9]
     learner.decoded.fill_(0.9)
     learner.maintain(0)
-    assert int(learner.count) == 9 and {"count", "decoded"} <= learner.state_dict().keys()
+    assert int(learner.count) == 9 and learner.decoded > 0 and {"count", "decoded"} <= learner.state_dict().keys()
 
 
 def test_what_cannot_be_is_said():

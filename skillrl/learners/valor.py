@@ -175,7 +175,7 @@ class VALOR(RewardLearner):
 
     def maintain(self, env_steps: int) -> Metrics:
         """K grows where the decoder knows the contexts that there are."""
-        if self.decoded >= self.threshold:
+        if self.decoded >= self.threshold and self.count < self.most:
             self.count.copy_((GROWTH * self.count + 1).long().clamp(max=self.most))
             self.decoded.zero_()  # of other contexts than there are now
         return {}
