@@ -51,7 +51,7 @@ BAD: dict[str, tuple[str, str]] = {
     "unknown part": ("env.observe=[nope]", "unknown name 'nope'"),
     "unknown device": ("runtime.device=tpu", "runtime.device is 'tpu'"),
     "no option": ("learner=null", "must be a string or a list"),
-    "unknown option": ("learner=nope", "Available options in 'learner': diayn"),
+    "unknown option": ("learner=nope", "Available options in 'learner': "),
     "unknown env id": ("env=gymnasium env.id=Nope-v0", "env.id='Nope-v0'"),
     "an id that runs code": ("env=gymnasium env.id=evil:Env-v0", "it would import a module"),
     "discrete actions for SAC": ("env=gymnasium env.id=CartPole-v1", "take agent dqn"),

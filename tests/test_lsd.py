@@ -7,6 +7,7 @@ import torch
 from checks import Check
 from directed_skills import REACH, angles_agree, goals_reached, pretrained, radius
 from torch import nn
+from torch.nn import functional as F
 
 from skillrl.agents.sac import SAC
 from skillrl.learners.lsd import LSD, LSDPolicy
@@ -22,7 +23,7 @@ def lipschitz_ratio(policy: LSDPolicy) -> float:
     """The largest ‖φ(x) − φ(y)‖ / ‖x − y‖ that is found: near pairs all over the reach, and random ones."""
     generator = torch.Generator().manual_seed(0)
     x = (torch.rand(4096, 2, generator=generator) * 2 - 1) * REACH
-    near = x + 0.01 * torch.randn(4096, 2, generator=generator)
+    near = x + 0.05 * F.normalize(torch.randn(4096, 2, generator=generator), dim=-1)
     with torch.no_grad():
         return max(
             float(((policy.phi(x) - policy.phi(y)).norm(dim=-1) / (x - y).norm(dim=-1)).max())
