@@ -24,6 +24,7 @@ MOMENTS: dict[str, dict[str, Any]] = {
     "half_cheetah_hurdles": {"pose": {0: 1.6}},
     "humanoid_goal": {"seed": 13},
     "point": {"steps": 20},
+    "rooms": {"steps": 20},
     "walker2d": {"steps": 1, "pose": {3: -0.9, 4: -0.3, 6: -0.1, 7: -0.6}},
 }
 LAYOUTS = {"point_maze": ["u", "medium"], "ant_maze": ["u", "medium"]}
@@ -61,9 +62,10 @@ def picture(
             for index, value in pose.items():
                 state["physics"][0, 1 + index] = state["now"]["qpos"][0, index] = value  # after the time
             env.load_state_dict(state)
-        rng = np.random.default_rng(seed)
+        rng, counted = np.random.default_rng(seed), getattr(env.single_action_space, "n", None)
         for _ in range(steps):
-            env.step(0.5 * rng.uniform(-1, 1, env.action_space.shape).astype(np.float32))
+            small = 0.5 * rng.uniform(-1, 1, env.action_space.shape).astype(np.float32)
+            env.step(small if counted is None else rng.integers(counted, size=1))
         (frame,) = env.render_rows([0], **SIZE)
     return Image.fromarray(frame).quantize(COLOURS, dither=Image.Dither.NONE)
 
