@@ -37,6 +37,7 @@ for (const group of groups) {
   };
   clock.addEventListener('timeupdate', () => { tell(); if (playing) align(group); });
   clock.addEventListener('loadedmetadata', tell);
+  tell();  // it may have loaded before
   slider.addEventListener('input', () => { for (const video of videos) video.currentTime = slider.value; });
   for (const video of videos) {
     video.controls = video.autoplay = false;
