@@ -10,7 +10,8 @@ What differs from the paper and its code (haarnoja/sac), and why:
   action brought about.
 - SAC with twin critics and a tanh-normal policy in place of SAC-v1's value network and mixture policy.
 - ``discriminator_noise``, off by default, is not in the paper: a discriminator that sees x,y exactly tells skills
-  apart when they have hardly moved, and from then on pays nothing for going further.
+  apart when they have hardly moved, and from then on pays nothing for going further. That it helps a controller is
+  not shown: docs/results/discriminator_noise.md.
 - z is drawn anew each episode; the code draws it once per 1000-step epoch, so that episodes that end early share it.
 - With a normal prior, − log p(z) stays in the reward, as in CSF's code; METRA's leaves it out. Mean and deviation share
   their hidden layers.
