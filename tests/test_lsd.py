@@ -21,6 +21,7 @@ SPEC = Spec(Field((2,)), Field((2,)), horizon=50)
 
 def lipschitz_ratio(policy: LSDPolicy) -> float:
     """The largest ‖φ(x) − φ(y)‖ / ‖x − y‖ that is found: near pairs all over the reach, and random ones."""
+    policy.eval()  # in training, each pass is a step of the power iteration, and so another φ
     generator = torch.Generator().manual_seed(0)
     x = (torch.rand(4096, 2, generator=generator) * 2 - 1) * REACH
     near = x + 0.05 * F.normalize(torch.randn(4096, 2, generator=generator), dim=-1)
