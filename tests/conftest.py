@@ -37,8 +37,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def check(request: pytest.FixtureRequest, seed: int) -> Check:
     """The gates of a learning test: ``tests/checks.py``."""
-    callspec = request.node.callspec
-    arms = [value.__name__ if isinstance(value, type) else str(value) for value in callspec.params.values()][:-1]
+    arms = [
+        value.__name__ if isinstance(value, type) else str(value)
+        for key, value in request.node.callspec.params.items()
+        if key != "seed"
+    ]
     name = " ".join([request.node.originalname.removeprefix("test_").replace("_", " "), *arms])
     return Check(name, seed, request.config.getoption("--keep"))
 

@@ -32,3 +32,8 @@ def test_what_was_measured_is_kept_also_where_it_failed_and_once_a_seed(tmp_path
 def test_the_committed_page_is_made_from_the_committed_numbers():
     with checks_page.DATA.open(newline="") as file:
         assert checks_page.PAGE.read_text() == checks_page.page(list(csv.DictReader(file)))
+
+
+@pytest.mark.parametrize("kind", [Check, dict])
+def test_a_check_is_named_by_its_test_and_its_arm(kind: type, seed: int, check: Check):
+    assert check.name == f"a check is named by its test and its arm {kind.__name__}" and check.seed == seed
