@@ -33,7 +33,7 @@ def frozen_copy(module: nn.Module) -> nn.Module:
 
 class Adam(torch.optim.Adam):
     """``torch.optim.Adam``, fused, and bit for bit what that does with an lr and an eps; without its host work, which
-    for layers of 256 takes as long as the arithmetic."""
+    for layers of 256 takes longer than the arithmetic."""
 
     moments: list[list[Tensor]] | None = None
 

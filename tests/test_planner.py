@@ -69,7 +69,7 @@ def test_what_cannot_be_planned_with_is_refused_in_one_line():
         Planner(SPEC, blind)
     with pytest.raises(ValueError, match="needs a Box of skills"):
         Planner(SPEC, Straight(space=Discrete(2)))
-    with pytest.raises(ValueError, match=r"controller\.part is 'z': these skills predict xy"):
+    with pytest.raises(ValueError, match=r"controller\.part is 'z': these skills know xy"):
         Planner(SPEC, Straight(), part="z")
     narrow = Spec(Field((3,), names={"xy": (0, 2), "goal": (2, 3)}), SPEC.action, horizon=50)
     with pytest.raises(ValueError, match="is not as wide"):

@@ -47,7 +47,7 @@ def test_what_cannot_be_aimed_is_refused_in_one_line():
     blind = ActorPolicy(obs=xy, action=SPEC.action, space=Sphere(2), hidden_dims=[4])
     with pytest.raises(ValueError, match="needs skills that know the way to a goal"):
         ZeroShot(SPEC, blind)
-    with pytest.raises(ValueError, match=r"controller\.part is 'z': these skills compare xy"):
+    with pytest.raises(ValueError, match=r"controller\.part is 'z': these skills know xy"):
         ZeroShot(SPEC, straight(), part="z")
     with pytest.raises(ValueError, match="'nowhere' is not known to this env"):
         ZeroShot(SPEC, straight(), goal="nowhere")

@@ -4,7 +4,7 @@ from torch import nn
 
 from skillrl.learners.base import Learner
 from skillrl.skill_policy import SkillPolicy, freeze
-from skillrl.spec import Spec
+from skillrl.spec import Field, Spec
 
 
 class Controller(Learner):
@@ -37,3 +37,14 @@ class Controller(Learner):
         """Moves to a device together with its skills."""
         self.skills._apply(fn, recurse)
         return super()._apply(fn, recurse)
+
+
+def goal_and_part(spec: Spec, goal: str, where: Field, part: str) -> tuple[slice, slice]:
+    """Columns of the task's observation that are the goal, and those of ``where``, which the skills know, that shall
+    become it. Errors: ValueError that names ``controller.goal`` or ``controller.part``."""
+    if part not in where.names:
+        raise ValueError(f"controller.part is {part!r}: these skills know {', '.join(where.names) or 'no parts'}")
+    wanted, known = slice(*spec.obs.names[spec.obs.parts(goal)[0]]), slice(*where.names[part])
+    if wanted.stop - wanted.start != known.stop - known.start:
+        raise ValueError(f"controller.goal {goal!r} is not as wide as controller.part {part!r}")
+    return wanted, known

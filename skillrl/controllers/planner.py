@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from skillrl.agents.base import check, check_whole
-from skillrl.controllers.base import Controller
+from skillrl.controllers.base import Controller, goal_and_part
 from skillrl.selector import Selector
 from skillrl.skill_policy import PredictsNext, SkillPolicy, columns_on
 from skillrl.skill_spaces import Box
@@ -54,15 +54,8 @@ class Planner(Controller):
         if not isinstance(skills.space, Box):
             raise ValueError("controller planner needs a Box of skills, to draw plans in")
         where = skills.predict_obs
-        if part not in where.names:
-            raise ValueError(
-                f"controller.part is {part!r}: these skills predict {', '.join(where.names) or 'no parts'}"
-            )
         self.columns = spec.obs.columns(where)
-        self.goal = slice(*spec.obs.names[spec.obs.parts(goal)[0]])
-        self.part = slice(*where.names[part])
-        if self.goal.stop - self.goal.start != self.part.stop - self.part.start:
-            raise ValueError(f"controller.goal {goal!r} is not as wide as controller.part {part!r}")
+        self.goal, self.part = goal_and_part(spec, goal, where, part)
         self.horizon, self.candidates, self.refinements = horizon, candidates, refinements
         self.weight, self.smoothing = gamma, smoothing
 

@@ -7,7 +7,7 @@ present observation with one part exchanged, so that what is not asked for stays
 import torch
 from torch import Generator, Tensor
 
-from skillrl.controllers.base import Controller
+from skillrl.controllers.base import Controller, goal_and_part
 from skillrl.selector import Selector
 from skillrl.skill_policy import ReachesGoals, SkillPolicy, columns_on
 from skillrl.spec import Carry, Selection, Spec
@@ -25,17 +25,10 @@ class ZeroShot(Controller):
     def __init__(self, spec: Spec, skills: SkillPolicy, *, hold: int = 1, goal: str = "goal", part: str = "xy"):
         super().__init__(spec, skills, hold=hold)
         if not isinstance(skills, ReachesGoals):
-            raise ValueError("controller zero_shot needs skills that know the way to a goal: metra, lsd, csd, csf")
+            raise ValueError("controller zero_shot needs skills that know the way to a goal: metra, csf, hilp, …")
         where = skills.goal_obs
-        if part not in where.names:
-            raise ValueError(
-                f"controller.part is {part!r}: these skills compare {', '.join(where.names) or 'no parts'}"
-            )
         self.columns = spec.obs.columns(where)
-        self.goal = slice(*spec.obs.names[spec.obs.parts(goal)[0]])
-        self.part = slice(*where.names[part])
-        if self.goal.stop - self.goal.start != self.part.stop - self.part.start:
-            raise ValueError(f"controller.goal {goal!r} is not as wide as controller.part {part!r}")
+        self.goal, self.part = goal_and_part(spec, goal, where, part)
 
     def prior(self) -> Selector:
         return Aiming(self)
