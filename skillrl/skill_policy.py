@@ -6,7 +6,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Generator, Tensor, nn
 
-from skillrl.networks import Actor, Distribution, OnPolicyActor, ValueActor, mlp
+from skillrl.distributions import Distribution
+from skillrl.networks import Actor, OnPolicyActor, ValueActor, mlp
 from skillrl.skill_spaces import SkillSpace
 from skillrl.spec import Carry, Discrete, Field
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from envs.point import COVERAGE, OBSERVE, RECORD, VIEWS, PointSimulator, PointTask
 from envs.vector import BatchedEnv
 from skillrl.agents.sac import SAC
+from skillrl.distributions import DiagonalNormal
 from skillrl.learners.base import DirectedLearner
 from skillrl.learners.csd import CSD
 from skillrl.learners.lsd import LSD
-from skillrl.networks import DiagonalNormal
 from skillrl.skill_spaces import Gaussian, Sphere
 from skillrl.spec import Batch, Field, Spec
 

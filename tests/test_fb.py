@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from skillrl.distributions import NoisyMode
 from skillrl.learners.fb import FB, off_diagonal
-from skillrl.networks import NoisyMode
 from skillrl.skill_policy import FitsRewards, ReachesGoals
 from skillrl.skill_spaces import Sphere, WideSphere
 from skillrl.spec import Batch, Discrete, Field, Spec

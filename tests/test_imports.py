@@ -12,7 +12,7 @@ import skillrl
 
 ROOT = Path(__file__).parents[1]
 
-NETWORKS = ["spec", "skill_spaces", "networks"]
+NETWORKS = ["spec", "skill_spaces", "distributions", "networks"]
 POLICIES = [*NETWORKS, "skill_policy", "selector"]  # these two stand at the level of networks
 FOUNDATION = [*POLICIES, "estimators", "optim"]
 DATA = ["data", "data.*"]
@@ -31,7 +31,8 @@ ALLOWED: dict[str, list[str]] = {
     "": [],
     "spec": [],
     "skill_spaces": ["spec"],
-    "networks": ["spec", "skill_spaces"],
+    "distributions": [],
+    "networks": ["spec", "skill_spaces", "distributions"],
     "estimators": [*NETWORKS, "optim"],
     "skill_policy": NETWORKS,
     "selector": NETWORKS,

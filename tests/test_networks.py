@@ -6,18 +6,8 @@ import pytest
 import torch
 from torch import Generator
 
-from skillrl.networks import (
-    LOG_STD_MAX,
-    LOG_STD_MIN,
-    Actor,
-    Categorical,
-    Critic,
-    DiagonalNormal,
-    DiscreteCritic,
-    EpsilonGreedy,
-    EpsilonGreedyChoice,
-    TanhNormal,
-)
+from skillrl.distributions import Categorical, DiagonalNormal, EpsilonGreedyChoice, TanhNormal
+from skillrl.networks import LOG_STD_MAX, LOG_STD_MIN, Actor, Critic, DiscreteCritic, EpsilonGreedy
 from skillrl.skill_spaces import Discrete, Gaussian
 from skillrl.spec import Discrete as DiscreteAction
 from skillrl.spec import Field

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from envs.goal import PointGoal
 from skillrl.controllers.planner import Planner
+from skillrl.distributions import TanhNormal
 from skillrl.evaluation.rollouts import rollout
-from skillrl.networks import TanhNormal
 from skillrl.skill_policy import ActorPolicy
 from skillrl.skill_spaces import Box, Discrete
 from skillrl.spec import Field, Spec

@@ -6,8 +6,8 @@ from torch import nn
 
 from envs.goal import PointGoal
 from skillrl.controllers.zero_shot import ZeroShot
+from skillrl.distributions import TanhNormal
 from skillrl.evaluation.rollouts import rollout
-from skillrl.networks import TanhNormal
 from skillrl.skill_policy import ActorPolicy, DirectedPolicy
 from skillrl.skill_spaces import Sphere
 from skillrl.spec import Field, Spec
