@@ -26,10 +26,11 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
 
 def begun(overrides: Sequence[str]) -> Any:
     """The State of that run at its first round, as skillrl/phase.py begins it."""
+    from skillrl.cuda_graph import CudaGraph
     from skillrl.data.replay import Replay
     from skillrl.runtime import place, seed_everything, setup_runtime
     from skillrl.spec import Spec
-    from skillrl.training import Schedule, begin
+    from skillrl.training import Schedule, begin, one_by_one
     from train import build
 
     config = composed(overrides)
@@ -40,7 +41,9 @@ def begun(overrides: Sequence[str]) -> Any:
     budget = {key: config["pretrain"][key] for key in ("warmup", "collect", "updates", "overlap")}
     capacity = config["pretrain"]["capacity"]
     data = Replay(capacity, env.num_envs, gamma=learner.gamma, device=device, seed=config["seed"])
-    return begin(env=env, learner=learner, data=data, schedule=Schedule(0, **budget), seed=config["seed"])
+    state = begin(env=env, learner=learner, data=data, schedule=Schedule(0, **budget), seed=config["seed"])
+    state.updating = CudaGraph() if config["runtime"]["cuda_graph"] else one_by_one
+    return state
 
 
 def go_on(state: Any, env_steps: int) -> int:

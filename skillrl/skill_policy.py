@@ -1,6 +1,7 @@
 """Skill policies: (obs, z) → action. What is saved, loaded and used; it does not know who made it."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -193,4 +194,10 @@ def freeze(policy: SkillPolicy) -> SkillPolicy:
 
 def columns_on(columns: list[int] | None, device: torch.device) -> Tensor | slice:
     """An index for ``obs[..., index]``: a LongTensor, or the full slice where nothing is left out."""
-    return slice(None) if columns is None else torch.tensor(columns, device=device)
+    return slice(None) if columns is None else _index(tuple(columns), device)
+
+
+@cache
+def _index(columns: tuple[int, ...], device: torch.device) -> Tensor:
+    """Copied to the device once: a captured update may not copy, any other should not wait."""
+    return torch.tensor(columns, device=device)

@@ -110,12 +110,12 @@ class SkillVectorEnv(VectorEnv):
 
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One decision in every row."""
-        n, collector, on = self.num_envs, self.collector, self.collector.device
-        self.chosen.choice = torch.as_tensor(np.asarray(actions).copy(), device=on)
-        active = torch.ones(n, dtype=torch.bool, device=on)
-        reward, discount = torch.zeros(n, device=on), torch.zeros(n, device=on)
+        n, collector = self.num_envs, self.collector
+        self.chosen.choice = torch.as_tensor(np.asarray(actions).copy(), device=collector.device)
+        active = torch.ones(n, dtype=torch.bool)
+        reward, discount = torch.zeros(n), torch.zeros(n)
         terminated, truncated = torch.zeros_like(active), torch.zeros_like(active)
-        duration = torch.zeros(n, dtype=torch.int64, device=on)
+        duration = torch.zeros(n, dtype=torch.int64)
         final_obs = torch.zeros_like(collector.obs)
         while bool(active.any()):
             self.chosen.rows = (collector.due & active).nonzero().squeeze(-1)
@@ -129,11 +129,11 @@ class SkillVectorEnv(VectorEnv):
             final_obs[rows] = step["next_obs"][rows]
             self._keep_infos(step, rows)
             active[rows] = False
-        done = (terminated | truncated).cpu().numpy()
-        info = dict(collector.info) | {"duration": duration.cpu().numpy(), "discount": discount.cpu().numpy()}
+        done = (terminated | truncated).numpy()
+        info = dict(collector.info) | {"duration": duration.numpy(), "discount": discount.numpy()}
         if done.any():
             info |= {"final_obs": final_obs.cpu().numpy(), "_final_obs": done, "final_info": dict(self._final)}
-        paid, ended, cut = (value.cpu().numpy() for value in (reward.double(), terminated, truncated))
+        paid, ended, cut = (value.numpy() for value in (reward.double(), terminated, truncated))
         return collector.obs.cpu().numpy().copy(), paid, ended, cut, info
 
     def _keep_infos(self, step: dict[str, Tensor], rows: Tensor) -> None:

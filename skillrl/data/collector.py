@@ -3,6 +3,10 @@
 Pretraining, control, evaluation and ``SkillEnv`` all step through here. A tick is one env step of every active row:
 
     due rows get z → policy acts → env steps → decisions that ended are closed → who is due next?
+
+On a GPU only what networks see or give lives there (observations, z, actions, carries). The books (flags, clocks,
+rewards) stay on the host, where the env's answers come from: kept on the GPU, each of their many small sums would be a
+kernel of its own, and each question about them a wait.
 """
 
 from typing import Any
@@ -41,7 +45,8 @@ class Collector:
     ):
         self.env, self.policy, self.selector = env, policy, selector
         self.spec = spec or Spec.from_env(env)
-        self.gamma, self.deterministic, self.greedy = gamma, deterministic, greedy
+        self.gamma = gamma.cpu() if isinstance(gamma, Tensor) else gamma
+        self.deterministic, self.greedy = deterministic, greedy
         self.device = torch.device(device)
         self.num_envs: int = env.num_envs
         self.columns = columns_on(self.spec.obs.columns(policy.obs), self.device)
@@ -57,9 +62,9 @@ class Collector:
         n = self.num_envs
         self.obs = self._to(obs)
         self.info = {key: value for key, value in info.items() if _is_rows(value, n)}
-        self.first = torch.ones(n, dtype=torch.bool, device=self.device)
+        self.first = torch.ones(n, dtype=torch.bool)
         self.due = self.first.clone()
-        self.skill_step = torch.zeros(n, dtype=torch.int64, device=self.device)
+        self.skill_step = torch.zeros(n, dtype=torch.int64)
         self.z: Tensor | None = None
         self.decision_z: Tensor | None = None  # z as it was chosen; ``advance`` moves only self.z
         self.carry, self.selector_carry = self.policy.initial(n), self.selector.initial(n)
@@ -68,7 +73,7 @@ class Collector:
         self.discount: Tensor | None = None  # γ^i of its next reward
         self.extras: dict[str, Tensor] = {}
         self.episode_return: Tensor | None = None
-        self.episode_length = torch.zeros(n, dtype=torch.int64, device=self.device)
+        self.episode_length = torch.zeros(n, dtype=torch.int64)
         self.finished: list[dict[str, float]] = []
 
     def tick(self, active: Tensor | None = None) -> tuple[Batch, Batch | None]:
@@ -81,38 +86,39 @@ class Collector:
     @torch.no_grad()
     def send(self, active: Tensor | None = None) -> None:
         """Choose z where it is due, act, and start the env's step."""
-        n = self.num_envs
-        self.active = torch.ones(n, dtype=torch.bool, device=self.device) if active is None else active
-        seen = self.obs[..., self.columns]
-        self.carry = _rows(self.active, self.policy.observe(seen, self.prev_action, self.first, self.carry), self.carry)
-        own = self.selector.observe(self.obs, self.prev_action, self.first, self.selector_carry)
-        self.selector_carry = _rows(self.active, own, self.selector_carry)
+        self.active = torch.ones(self.num_envs, dtype=torch.bool) if active is None else active.cpu()
+        seen, first = self.obs[..., self.columns], self.first.to(self.device)
+        on = self.active.to(self.device)
+        self.carry = _rows(on, self.policy.observe(seen, self.prev_action, first, self.carry), self.carry)
+        own = self.selector.observe(self.obs, self.prev_action, first, self.selector_carry)
+        self.selector_carry = _rows(on, own, self.selector_carry)
         self._select(self.due & self.active)
         assert self.z is not None, "the first tick after a reset must be of every row"
         self.action, self.step_extras = self.policy.act(
             seen, self.z, self.carry, deterministic=self.deterministic, generator=self.policy_generator
         )
-        self.env.step_async(self.action.cpu().numpy(), None if active is None else active.cpu().numpy())
+        self.env.step_async(self.action.cpu().numpy(), None if active is None else self.active.numpy())
 
     def _select(self, rows: Tensor) -> None:
         """Ask the selector for ``rows`` and open a decision in each."""
         index = rows.nonzero().squeeze(-1)
         if len(index) == 0:
             return
+        there = index.to(self.device)
         choice = self.selector.select(
-            self.obs[index],
-            tuple(c[index] for c in self.selector_carry),
-            tuple(c[index] for c in self.carry),
-            self.first[index],
+            self.obs[there],
+            tuple(c[there] for c in self.selector_carry),
+            tuple(c[there] for c in self.carry),
+            self.first[index].to(self.device),
             self.skill_generator,
             self.greedy,
         )
-        self.z = _put(self.z, index, choice.z, self.num_envs)
+        self.z = _put(self.z, there, choice.z, self.num_envs)
         for key, value in choice.extras.items():
-            self.extras[key] = _put(self.extras.get(key), index, value, self.num_envs)
+            self.extras[key] = _put(self.extras.get(key), there, value, self.num_envs)
         for carry, new in zip(self.selector_carry, choice.carry, strict=bool(choice.carry)):
-            carry[index] = new
-        self.decision_z = _put(self.decision_z, index, choice.z, self.num_envs)
+            carry[there] = new
+        self.decision_z = _put(self.decision_z, there, choice.z, self.num_envs)
         self.skill_step[index] = 0
         if self.reward is not None and self.discount is not None:
             self.reward[index], self.discount[index] = 0.0, 1.0
@@ -125,17 +131,17 @@ class Collector:
         obs, reward, terminated, truncated, info = self.env.step_wait()
         n = self.num_envs
         assert self.z is not None
-        done = self._to(terminated) | self._to(truncated)
+        ended, cut, paid = _host(terminated), _host(truncated), _host(reward).float()
+        done = ended | cut
         obs = self._to(obs)
         next_obs = self._to(info["final_obs"]) if bool(done.any()) else obs
-        paid = self._to(reward).float()
         step = Batch(
             obs=self.obs,
             next_obs=next_obs,
             action=self.action,
             reward=paid,
-            terminated=self._to(terminated),
-            truncated=self._to(truncated),
+            terminated=ended,
+            truncated=cut,
             first=self.first,
             z=self.z,
             skill_step=self.skill_step.clone(),
@@ -143,12 +149,13 @@ class Collector:
             **self.step_extras,
         )
         for key, value in _true_infos(info, n).items():
-            step[f"info/{key}"] = self._to(value)
+            step[f"info/{key}"] = _host(value)
         self.info = {key: value for key, value in info.items() if _is_rows(value, n)}
         decisions = self._close(step, done)
         self._count(paid, done, step)
-        keep = _like(self.active, self.action)
-        self.prev_action = torch.where(keep & ~_like(done, self.action), self.action, self._hold_back(done))
+        self.prev_action = self._kept(self.action, self.prev_action, self.active)
+        if bool(done.any()):
+            self.prev_action = self._kept(self._no_action(n), self.prev_action, done)
         self.first = torch.where(self.active, done, self.first)
         self.obs = obs
         return step, decisions
@@ -163,25 +170,27 @@ class Collector:
         self.discount = torch.where(on, self.discount * self.gamma, self.discount)
         self.skill_step = self.skill_step + active.long()
         seen = next_obs[..., self.columns]
-        ends = self.policy.stop(seen, step["z"], self.skill_step)
+        held = self.skill_step.to(self.device)
+        ends = self.policy.stop(seen, step["z"], held)
         if ends is not None:
             ends = torch.rand(ends.shape, generator=self.skill_generator, device=self.device) < ends
         moved = self.selector.advance(self.obs, step["z"], next_obs)
-        self.z = torch.where(_like(active & ~done, moved), moved, step["z"])
-        due = (self.selector.due(next_obs, moved, self.skill_step, ends) | done) & active
+        self.z = self._kept(moved, step["z"], active & ~done)
+        due = (self.selector.due(next_obs, moved, held, ends).cpu() | done) & active
         self.due = torch.where(active, due, self.due)
         index = due.nonzero().squeeze(-1)
         if len(index) == 0:
             return None
         assert self.decision_z is not None
+        there = index.to(self.device)
         return Batch(
             row=index,
-            z=self.decision_z[index],
+            z=self.decision_z[there],
             reward=self.reward[index],
             discount=self.discount[index] * _like(~step["terminated"][index], self.discount[index]),
             duration=self.skill_step[index],
             terminated=step["terminated"][index],
-            **{key: value[index] for key, value in self.extras.items()},
+            **{key: value[there] for key, value in self.extras.items()},
         )
 
     def _count(self, reward: Tensor, done: Tensor, step: Batch) -> None:
@@ -212,14 +221,16 @@ class Collector:
         dtype = torch.int64 if hasattr(space, "n") else torch.float32
         return torch.zeros((n, *space.shape), dtype=dtype, device=self.device)
 
-    def _hold_back(self, done: Tensor) -> Tensor:
-        """Previous actions where no step was made, and none at all where an episode begins."""
-        return torch.where(_like(done, self.prev_action), self._no_action(self.num_envs), self.prev_action)
+    def _kept(self, new: Tensor, old: Tensor, rows: Tensor) -> Tensor:
+        """``new`` in ``rows`` (N,), ``old`` in the others; both (N, ...) where the networks are."""
+        return new if bool(rows.all()) else torch.where(_like(rows.to(self.device), new), new, old)
 
     _SAVED = (
         "obs", "first", "due", "skill_step", "z", "decision_z", "carry", "selector_carry", "prev_action", "reward",
         "discount", "extras", "episode_return", "episode_length", "finished",
     )  # fmt: skip
+
+    _BOOKS = ("first", "due", "skill_step", "reward", "discount", "episode_return", "episode_length")
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, between ticks: a resumed collector goes on bit for bit where the env can."""
@@ -232,12 +243,17 @@ class Collector:
         self.env.load_state_dict(state["env"])
         if self.env.metadata.get("exact_resume", True):
             for key in self._SAVED:
-                setattr(self, key, state[key])
+                setattr(self, key, state[key].cpu() if key in self._BOOKS and state[key] is not None else state[key])
             self.info = {}
         else:
             self.reset(None)  # the env's generators are those of the checkpoint, and go on
         self.skill_generator.set_state(state["generators"]["skills"].cpu())
         self.policy_generator.set_state(state["generators"]["policy"].cpu())
+
+
+def _host(value: np.ndarray) -> Tensor:
+    """A copy: the env writes its next answer where this one was."""
+    return torch.as_tensor(np.array(value))
 
 
 def _like(mask: Tensor, value: Tensor) -> Tensor:

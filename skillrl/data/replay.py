@@ -79,18 +79,22 @@ class Replay:
             steps, reward, discount, z and what else is to be kept. One whose first step is not here is dropped.
         """
         rows, step = self._rows, {name: value.to(self.device) for name, value in transitions.items()}
-        if "active" in step and not step["active"].all():
+        if "active" in step and not transitions["active"].all():
             rows = step["active"].nonzero().squeeze(1)
             step = {name: value[rows] for name, value in step.items()}
-        # an episode that was left without an end (a resumed env that starts afresh) keeps its last next_obs too
-        self._close(rows[step["first"] & (self.steps.pos[rows] > self.episode_slot[rows])])
+        # asked of what came, which is on the host: on a GPU a question waits for all that was asked before
+        begin = bool(transitions["first"].any())
+        end = bool((transitions["terminated"] | transitions["truncated"]).any())
+        if begin:  # an episode that was left without an end (a resumed env that starts afresh) keeps its last next_obs
+            self._close(rows[step["first"] & (self.steps.pos[rows] > self.episode_slot[rows])])
         slot = self.steps.pos[rows]
         self.transitions.append(rows, {"slot": slot.int()})
         self.steps.append(rows, {name: value for name, value in step.items() if name not in NOT_STORED})
         self.steps.data["obs"].index_copy_(0, self.steps.flat(rows, slot + 1), step["next_obs"])
         if decisions is not None and len(decisions["row"]):
             self._add_decisions(decisions)
-        self._close(rows[step["terminated"] | step["truncated"]])
+        if end:
+            self._close(rows[step["terminated"] | step["truncated"]])
         self._evict()
 
     def _close(self, rows: Tensor) -> None:
