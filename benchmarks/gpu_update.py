@@ -91,8 +91,12 @@ BENCHMARK = Benchmark(
     ),
     cases={
         "one GPU": [
-            Contender("DIAYN of skillrl, 50 updates a graph", skillrl, {"overrides": DIAYN, "graph": True, "updates": 50}),
-            Contender("DIAYN of skillrl, one update a graph", skillrl, {"overrides": DIAYN, "graph": True, "updates": 1}),
+            Contender(
+                "DIAYN of skillrl, 50 updates a graph", skillrl, {"overrides": DIAYN, "graph": True, "updates": 50}
+            ),
+            Contender(
+                "DIAYN of skillrl, one update a graph", skillrl, {"overrides": DIAYN, "graph": True, "updates": 1}
+            ),
             Contender("DIAYN of skillrl, no graph", skillrl, {"overrides": DIAYN, "graph": False, "updates": 1}),
             Contender("SAC of skillrl, 50 updates a graph", skillrl, {"overrides": FLAT, "graph": True, "updates": 50}),
             Contender("SAC of LeanRL, graphs", leanrl, {"compile": False}, Goal(1.0), needs="leanrl"),

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
+
 SCRIPT = "sac_continuous_action_torchcompile.py"
 
 
@@ -27,6 +29,7 @@ def updating(batch: dict[str, Any], **settings: Any) -> Callable[[], None]:
     stand_in("wandb", init=nothing, log=nothing)
     stand_in("torchrl")
     stand_in("torchrl.data", ReplayBuffer=nothing, LazyTensorStorage=nothing)
+    torch.distributions.Distribution.set_default_validate_args(False)  # a check of values, which no graph can capture
     its: dict[str, Any] = {"__name__": "__main__", "__file__": str(script)}
     exec(compile(script.read_text(), script, "exec"), its)
     data = its["TensorDict"](batch, batch_size=len(batch["rewards"]))

@@ -57,6 +57,7 @@ class Checkpoints:
             "counters": state.counters(),
             "learner": module_state(state.learner),
             "collector": _arrays_out(state.collector.state_dict()) if state.collector else None,
+            "visited": state.visited.state_dict() if state.visited else None,
             "data": state.data.state_dict(),
             "segments": self.segments,
             "metrics": state.metrics,
@@ -98,6 +99,8 @@ class Checkpoints:
         load_module_state(state.learner, content["learner"])
         if state.collector is not None:
             state.collector.load_state_dict(_arrays_in(content["collector"]))
+        if state.visited is not None and content.get("visited"):
+            state.visited.load_state_dict(content["visited"])
         state.env_steps, state.grad_steps = content["counters"]["env_steps"], content["counters"]["grad_steps"]
         state.metrics = content["metrics"]
         restore_global_generators(_arrays_in(content["generators"]))

@@ -137,4 +137,6 @@ def log_round(logger: Logger, state: State) -> None:
         logger.add(episode)
     logger.progress(state.steps)
     if logger.due(state.steps) or state.finished():
+        if state.visited:
+            logger.add({"coverage/visited": float(len(state.visited))})
         logger.write(**state.counters(), steps=state.steps)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from skillrl.data.collector import Collector
 from skillrl.data.replay import Replay
+from skillrl.data.visited import Visited, visited
 from skillrl.spec import Batch, Metrics, Need
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class State:
     """Of the newest round that learned."""
     episodes: list[dict[str, float]] = field(default_factory=list)
     """That ended in the newest round."""
+    visited: Visited | None = None
+    """Where it has been, if the env says what to count."""
 
     @property
     def steps(self) -> int:
@@ -143,7 +146,7 @@ def begin(*, env: Any, learner: "Learner", data: Replay, schedule: Schedule, see
         device=data.device,
     )
     collector.reset(seed)
-    return State(learner, data, collector, schedule)
+    return State(learner, data, collector, schedule, visited=visited(env))
 
 
 def train(
@@ -196,6 +199,8 @@ def play(state: State) -> None:
 def store(state: State, step: Batch, decisions: Batch | None) -> None:
     """Into the data: infos that the env records, decisions where they are needed."""
     assert state.collector is not None
+    if state.visited is not None:
+        state.visited.add(step)
     recorded = {f"info/{key}" for key in state.collector.env.metadata.get("record", ())}
     decide = any(need.decisions for need in state.learner.needs().values())
     kept = Batch({key: value for key, value in step.items() if not key.startswith("info/") or key in recorded})

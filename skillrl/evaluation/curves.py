@@ -19,6 +19,7 @@ MEANING = {
     "episode/return": "The env's own reward summed over a training episode, exploration included.",
     "episode/success": "Share of training episodes that succeeded, exploration included.",
     "episode/length": "Env steps of a training episode.",
+    "coverage/visited": "Cells that training has been to so far, exploration included.",
     "discriminator/accuracy": "Share of a training batch whose skill the discriminator names.",
     "discriminator/loss": "Cross-entropy of the discriminator, nats.",
     "reward/intrinsic": "Mean reward that the learner pays itself, per env step.",
