@@ -15,6 +15,7 @@ ON_GPU = ["runtime=gpu", "learner.hidden_dims=[256,256]", "learner.batch_size=25
 def skillrl(overrides: list[str], graph: bool, updates: int) -> Measure:
     """Sampling from the replay on the GPU is part of it."""
     import ours
+
     from skillrl.training import learn
 
     state = ours.begun([*overrides, *ON_GPU, f"pretrain.updates={updates}", f"runtime.cuda_graph={str(graph).lower()}"])
@@ -24,7 +25,6 @@ def skillrl(overrides: list[str], graph: bool, updates: int) -> Measure:
 
 def leanrl(compile: bool) -> Measure:
     import torch
-
     from leanrl_sac import updating
 
     batch = {

@@ -30,7 +30,10 @@ def updating(batch: dict[str, Any], **settings: Any) -> Callable[[], None]:
     stand_in("torchrl")
     stand_in("torchrl.data", ReplayBuffer=nothing, LazyTensorStorage=nothing)
     torch.distributions.Distribution.set_default_validate_args(False)  # a check of values, which no graph can capture
-    its: dict[str, Any] = {"__name__": "__main__", "__file__": str(script)}
+    module = sys.modules["__main__"] = ModuleType("__main__")  # where its compiler looks for what it names
+    its: dict[str, Any] = vars(module) | {"__file__": str(script)}
+    vars(module).update(its)
+    its = vars(module)
     exec(compile(script.read_text(), script, "exec"), its)
     data = its["TensorDict"](batch, batch_size=len(batch["rewards"]))
     args, count = its["args"], 0

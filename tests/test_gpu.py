@@ -9,7 +9,7 @@ from test_cuda_graph import EAGER, OPTIONS, makers, world
 
 from skillrl.checkpoint import Checkpoints
 from skillrl.cuda_graph import WARMUP, CudaGraph
-from skillrl.data.replay import Replay
+from skillrl.data.replay import Replay, moved
 from skillrl.runtime import place, seed_everything, setup_runtime
 from skillrl.spec import Spec
 from skillrl.training import Schedule, State, Updating, begin, one_by_one, train
@@ -67,3 +67,17 @@ def test_a_captured_run_that_is_stopped_goes_on_bit_for_bit(tmp_path: Path):
     make = first_that_learns("learner", "diayn")
     trained(make, CudaGraph(), ROUNDS // 2, tmp_path)
     assert_alike(trained(make, CudaGraph(), ROUNDS, tmp_path), trained(make, CudaGraph()))
+
+
+def test_what_is_packed_arrives_as_it_was():
+    values = {
+        "flag": torch.tensor([True, False, True]),
+        "obs": torch.randn(3, 5),
+        "row": torch.arange(3),
+        "pixel": torch.arange(9, dtype=torch.uint8).reshape(3, 3),
+        "half": torch.randn(3).half(),
+        "there": torch.randn(3, device="cuda"),
+    }
+    found = moved(values, torch.device("cuda"))
+    for name, value in values.items():
+        assert found[name].is_cuda and torch.equal(found[name].cpu(), value.cpu()), name

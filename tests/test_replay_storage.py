@@ -7,7 +7,7 @@ import torch
 from replay_world import GAMMA, UNEVEN, World, filled
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from skillrl.data.replay import Replay
+from skillrl.data.replay import Replay, moved
 from skillrl.spec import Batch, Need
 
 
@@ -181,3 +181,21 @@ def test_bad_requests_are_one_clear_line() -> None:
     step, decisions = world.tick()
     with pytest.raises(ValueError, match="log_prob"):
         replay.add(step.replace(log_prob=torch.zeros(3)), decisions)
+
+
+def test_what_moves_to_a_device_is_packed_and_unpacked():
+    """On the meta device only shapes and dtypes are left; that the bytes are right is for a test on a GPU."""
+    values = {
+        "flag": torch.tensor([True, False, True]),
+        "obs": torch.arange(6, dtype=torch.float32).reshape(3, 2),
+        "count": torch.arange(3),
+        "pixel": torch.zeros(3, 5, dtype=torch.uint8),
+        "there": torch.zeros(3, device="meta"),
+    }
+    found = moved(values, torch.device("meta"))
+    assert list(found) == list(values)
+    for name, value in values.items():
+        assert found[name].device.type == "meta" and (found[name].shape, found[name].dtype) == (
+            value.shape,
+            value.dtype,
+        )

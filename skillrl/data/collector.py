@@ -87,17 +87,22 @@ class Collector:
     def send(self, active: Tensor | None = None) -> None:
         """Choose z where it is due, act, and start the env's step."""
         self.active = torch.ones(self.num_envs, dtype=torch.bool) if active is None else active.cpu()
-        seen, first = self.obs[..., self.columns], self.first.to(self.device)
-        on = self.active.to(self.device)
-        self.carry = _rows(on, self.policy.observe(seen, self.prev_action, first, self.carry), self.carry)
-        own = self.selector.observe(self.obs, self.prev_action, first, self.selector_carry)
-        self.selector_carry = _rows(on, own, self.selector_carry)
+        seen = self.obs[..., self.columns]
+        if self.carry or self.selector_carry:
+            self._observe(seen)
         self._select(self.due & self.active)
         assert self.z is not None, "the first tick after a reset must be of every row"
         self.action, self.step_extras = self.policy.act(
             seen, self.z, self.carry, deterministic=self.deterministic, generator=self.policy_generator
         )
         self.env.step_async(self.action.cpu().numpy(), None if active is None else self.active.numpy())
+
+    def _observe(self, seen: Tensor) -> None:
+        """Take what was seen into the carries, of the rows that go on."""
+        first, on = self.first.to(self.device), self.active.to(self.device)
+        self.carry = _rows(on, self.policy.observe(seen, self.prev_action, first, self.carry), self.carry)
+        own = self.selector.observe(self.obs, self.prev_action, first, self.selector_carry)
+        self.selector_carry = _rows(on, own, self.selector_carry)
 
     def _select(self, rows: Tensor) -> None:
         """Ask the selector for ``rows`` and open a decision in each."""

@@ -78,7 +78,7 @@ class Replay:
         decisions: (M, ...), those that finished at this tick: ``row`` (M,) their env, one each; duration (M,) in env
             steps, reward, discount, z and what else is to be kept. One whose first step is not here is dropped.
         """
-        rows, step = self._rows, {name: value.to(self.device) for name, value in transitions.items()}
+        rows, step = self._rows, moved(transitions, self.device)
         if "active" in step and not transitions["active"].all():
             rows = step["active"].nonzero().squeeze(1)
             step = {name: value[rows] for name, value in step.items()}
@@ -90,7 +90,7 @@ class Replay:
         slot = self.steps.pos[rows]
         self.transitions.append(rows, {"slot": slot.int()})
         self.steps.append(rows, {name: value for name, value in step.items() if name not in NOT_STORED})
-        self.steps.data["obs"].index_copy_(0, self.steps.flat(rows, slot + 1), step["next_obs"])
+        self.steps.put(rows, slot + 1, {"obs": step["next_obs"]}, some=True)
         if decisions is not None and len(decisions["row"]):
             self._add_decisions(decisions)
         if end:
@@ -114,12 +114,12 @@ class Replay:
                 index.evict(first_slot, self._window)
 
     def _add_decisions(self, decisions: Batch) -> None:
-        moved = {name: value.to(self.device) for name, value in decisions.items()}
-        row = moved["row"]
-        slot = self.steps.pos[row] - moved["duration"]
-        here = slot >= self.episode_slot[row]
-        entries = {name: value[here] for name, value in moved.items() if name not in NOT_STORED_DECISION}
-        self.decisions.append(row[here], entries | {"slot": slot[here].int()})
+        here = moved(decisions, self.device)
+        row = here["row"]
+        slot = self.steps.pos[row] - here["duration"]
+        known = slot >= self.episode_slot[row]
+        entries = {name: value[known] for name, value in here.items() if name not in NOT_STORED_DECISION}
+        self.decisions.append(row[known], entries | {"slot": slot[known].int()})
 
     def mark_fresh(self) -> None:
         """What is here now is no longer fresh."""
@@ -311,3 +311,19 @@ class Replay:
     def expired(self, state: Mapping[str, Tensor]) -> bool:
         """Whether nothing of what was here at that ``state_dict()`` is left: segments up to it can be deleted."""
         return bool((self.steps.pos - self.slots + 1 > state["steps/pos"].to(self.device)).all())
+
+
+def moved(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """All of it on ``device``. What is on the host goes there in one copy: each costs as much as a kernel."""
+    if device.type == "cpu":
+        return {name: value.to(device) for name, value in batch.items()}
+    host = sorted(
+        (name for name, value in batch.items() if value.device.type == "cpu"), key=lambda n: -batch[n].itemsize
+    )
+    if not host:
+        return dict(batch)
+    # the widest dtypes come first, so that each begins where its own width allows it to
+    packed = torch.cat([batch[name].contiguous().view(-1).view(torch.uint8) for name in host]).to(device)
+    parts = packed.split([batch[name].nbytes for name in host])
+    there = {name: part.view(batch[name].dtype).view(batch[name].shape) for name, part in zip(host, parts, strict=True)}
+    return {name: there.get(name, value) for name, value in batch.items()}

@@ -30,11 +30,14 @@ class Ring:
         """Entries ``at`` of ``env``, both of shape S → (*S, ...)."""
         return gather(self.data[name], self.flat(env, at))
 
-    def put(self, env: Tensor, at: Tensor, entries: Mapping[str, Tensor]) -> None:
-        """Store entries (R, ...) at ``at`` (R,) of ``env`` (R,); ``pos`` stays. Errors: other names than before."""
+    def put(self, env: Tensor, at: Tensor, entries: Mapping[str, Tensor], some: bool = False) -> None:
+        """Store entries (R, ...) at ``at`` (R,) of ``env`` (R,); ``pos`` stays.
+
+        Errors: ValueError for other names than before, unless only ``some`` are to be written.
+        """
         if not self.data:
             self.data = {name: self._allocate(value) for name, value in entries.items()}
-        if self.data.keys() != entries.keys():
+        if self.data.keys() != entries.keys() and not some:
             changed = ", ".join(sorted(self.data.keys() ^ entries.keys()))
             raise ValueError(f"the replay must be given the same entries each time, but these come and go: {changed}")
         where = self.flat(env, at)
