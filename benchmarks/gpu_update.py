@@ -79,6 +79,10 @@ def finished(work: Callable[[], Any], updates: int, calls: int = 100) -> Measure
     return timed(done)
 
 
+def mine(name: str, overrides: list[str], *, graph: bool = True, updates: int = 1) -> Contender:
+    return Contender(name, skillrl, {"overrides": overrides, "graph": graph, "updates": updates})
+
+
 FLAT = ["learner=flat", *SAC[1:]]
 BENCHMARK = Benchmark(
     script=__file__,
@@ -91,14 +95,10 @@ BENCHMARK = Benchmark(
     ),
     cases={
         "one GPU": [
-            Contender(
-                "DIAYN of skillrl, 50 updates a graph", skillrl, {"overrides": DIAYN, "graph": True, "updates": 50}
-            ),
-            Contender(
-                "DIAYN of skillrl, one update a graph", skillrl, {"overrides": DIAYN, "graph": True, "updates": 1}
-            ),
-            Contender("DIAYN of skillrl, no graph", skillrl, {"overrides": DIAYN, "graph": False, "updates": 1}),
-            Contender("SAC of skillrl, 50 updates a graph", skillrl, {"overrides": FLAT, "graph": True, "updates": 50}),
+            mine("DIAYN of skillrl, 50 updates a graph", DIAYN, updates=50),
+            mine("DIAYN of skillrl, one update a graph", DIAYN),
+            mine("DIAYN of skillrl, no graph", DIAYN, graph=False),
+            mine("SAC of skillrl, 50 updates a graph", FLAT, updates=50),
             Contender("SAC of LeanRL, graphs", leanrl, {"compile": False}, Goal(1.0), needs="leanrl"),
             Contender("SAC of LeanRL, graphs, compiled", leanrl, {"compile": True}, Goal(1.0), needs="leanrl"),
             Contender("SAC of SBX", sbx, {"updates": 50}, Goal(1.0), needs="sbx"),
