@@ -228,21 +228,30 @@ def pipe(stream: IO[str] | None) -> IO[str]:
     return stream
 
 
-def alternate(benchmark: Benchmark, rounds: int, seconds: float) -> list[Row]:
-    """All rounds of all cases; contenders whose package is missing are left out."""
+def alternate(benchmark: Benchmark, rounds: int, seconds: float) -> tuple[list[Row], dict[str, str]]:
+    """All rounds of all cases; contenders whose package is missing are left out, and so are peers that cannot start,
+    with what they said last."""
     rows: list[Row] = []
+    failed: dict[str, str] = {}
     for case, contenders in benchmark.cases.items():
         with ExitStack() as stack:
             running = []
             for contender in contenders:
-                if not contender.missing():
+                if contender.missing():
+                    continue
+                try:
                     running.append(Running(benchmark.script, case, contender))
+                except RuntimeError as error:
+                    if not contender.needs:
+                        raise
+                    failed[contender.name] = str(error).strip().splitlines()[-1]
+                else:
                     stack.callback(running[-1].close)
             for number in range(rounds):
                 for each in running if number % 2 == 0 else reversed(running):
                     about: Row = {"case": case, "contender": each.name, "round": number}
                     rows.append(about | each.measure(seconds))
-    return rows
+    return rows, failed
 
 
 def about_this(skipped: Sequence[str]) -> dict[str, Any]:
@@ -351,7 +360,10 @@ def report(benchmark: Benchmark, rounds: int, seconds: float, out: Path) -> None
         print(f"skipped: {name} is not installed (benchmarks/requirements.txt)")
     load = os.getloadavg()[0]
     results = Results(about_this(skipped) | {"load": round(load, 2)})
-    results.rows = alternate(benchmark, rounds, seconds)
+    results.rows, failed = alternate(benchmark, rounds, seconds)
+    results.about |= {"failed": failed} if failed else {}
+    for name, reason in failed.items():
+        print(f"left out: {name}: {reason}")
     print(f"{benchmark.question}\n{rounds} rounds of {seconds:g} s; load before: {load:.1f}")
     for case in benchmark.cases:
         print(f"\n{case}\n{markdown(*table(benchmark, results.rows, case))}")

@@ -77,6 +77,9 @@ def provenance(results: Results) -> str:
     lines = [f"    {about['command']}", f"{about['date'][:10]}, {rounds} rounds. {where}. Commit {commit}; {of}."]
     if about["skipped"]:
         lines.append(f"Left out, because not installed: {', '.join(about['skipped'])}.")
+    lines += [
+        f"Left out, because it could not start: {name} (`{why}`)." for name, why in about.get("failed", {}).items()
+    ]
     return "\n\n".join(lines)
 
 
