@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 
+import torch
 from alternate import HERE
-from page import SCRIPTS
+from page import ON_CPU, SCRIPTS
 
 
 def main() -> int:
     begun, failed = time.perf_counter(), []
-    for name in SCRIPTS:
+    for name in SCRIPTS if torch.cuda.is_available() else ON_CPU:
         print(f"\n== {name} ({(time.perf_counter() - begun) / 60:.1f} min)", flush=True)
         if subprocess.run([sys.executable, HERE / f"{name}.py", *sys.argv[1:]]).returncode:
             failed.append(name)

@@ -12,7 +12,9 @@ from alternate import HERE, ROOT, Benchmark, Results, goals, listing, table
 from skillrl.comparison.markdown import picture
 from skillrl.comparison.markdown import table as markdown
 
-SCRIPTS = ("env_steps", "sac_update", "sac_end_to_end", "diayn_pretraining", "replay", "breakdown", "jobs")
+ON_CPU = ("env_steps", "sac_update", "sac_end_to_end", "diayn_pretraining", "replay", "breakdown", "jobs")
+ON_GPU = ("gpu_update", "gpu_training")
+SCRIPTS = ON_CPU + ON_GPU
 PAGE = ROOT / "docs" / "performance.md"
 HEAD = """# Performance
 
@@ -24,13 +26,15 @@ This page is generated: `python benchmarks/page.py`. All of it is measured anew,
 idle cores, by
 
     pip install -c requirements.txt -r benchmarks/requirements.txt
-    python benchmarks/all.py"""
+    python benchmarks/all.py
+
+What needs a GPU is measured only where there is one."""
 LIMITS = """## Limits
 
 - Speeds are of the machine named at each table; ratios carry over to like machines, absolute numbers don't. What else
   ran is told by the load before the first round: on an idle machine it is near 0.
 - Peers run with their defaults but for what each section names; they may be faster with settings of their own.
-- Everything here is on CPU. A first call's costs (imports, compilation) are left out, for all contenders.
+- A first call's costs (imports, compilation) are left out, for all contenders.
 - CPU times of worker processes are in units of 10 ms of the kernel's clock, per measurement and process."""
 
 

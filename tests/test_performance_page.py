@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 
@@ -184,7 +185,8 @@ def only(benchmark: Benchmark, case: str) -> Benchmark:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="cores are pinned and children counted on Linux only")
 def test_contenders_take_turns_in_processes_of_their_own(turns: Benchmark) -> None:
-    found = alternate(only(turns, "turns"), 3, 0.01)
+    found, failed = alternate(only(turns, "turns"), 3, 0.01)
+    assert not failed
     assert [row["contender"] for row in sorted(found, key=lambda row: row["at"])] == [
         "one", "two", "three at once", "three at once", "two", "one", "one", "two", "three at once"
     ]  # fmt: skip
@@ -195,6 +197,14 @@ def test_contenders_take_turns_in_processes_of_their_own(turns: Benchmark) -> No
     assert {row["cores"] for row in found if row["contender"] == "one"} == {1}
     assert {row["threads"] for row in found if row["contender"] == "two"} == {2}
     assert [row["calls"] for row in found if row["contender"] == "one"] == [2, 3, 4]  # the first one warmed up
+
+
+def test_a_peer_that_cannot_start_is_left_out_with_its_reason(turns: Benchmark) -> None:
+    one, broken = turns.cases["turns"][0], replace(turns.cases["broken"][0], needs="sys")
+    case = Benchmark(turns.script, "", "", {"turns": [one], "broken": [broken]}, turns.columns)
+    found, failed = alternate(case, 1, 0.01)
+    assert {row["contender"] for row in found} == {"one"}
+    assert list(failed) == ["broken"] and "no such luck" in failed["broken"]
 
 
 def test_a_contender_that_breaks_says_why(turns: Benchmark) -> None:
