@@ -1,0 +1,270 @@
+"""The page of the board: what the CSV of a seed holds, and the text and the figures that are made of it.
+
+    body,learner,seed,settings,phase,env_steps,num_skills,...,visited,...,path,hue,x,y
+    point,metra,0,5be1c0de,end,50016,,...,401,...
+    point,metra,0,5be1c0de,training,1024,,...,12,...
+    point,metra,0,5be1c0de,path,10,,...,3,0.25,1.200,-0.731
+
+One row of the end, with all scores; rows of the training; and places along some rollouts of the skills.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skillrl.atomic import write
+from skillrl.comparison.markdown import picture, table
+from skillrl.errors import BadInput
+from skillrl.evaluation.theme import save
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NAME = "board"
+SEEDS = (0, 1, 2)
+PATHS, POINTS = 24, 11  # rollouts that are drawn, and places of each
+COLUMNS_OF_PANELS = 4
+
+
+@dataclass(frozen=True)
+class Body:
+    """learners: None is all that there are. part: of the observation, where it is."""
+
+    title: str
+    env_steps: int
+    learners: tuple[str, ...] | None = None
+    part: str = "xy"
+
+    @property
+    def line(self) -> bool:
+        """It has no y: paths are drawn over time."""
+        return self.part == "x"
+
+
+BODIES = {
+    "point": Body("Point", 50_000),
+    "half_cheetah": Body("HalfCheetah", 300_000, part="x"),
+    "ant": Body("Ant", 1_000_000, ("csf", "dads", "diayn", "lsd", "metra")),
+}
+SCORES = (
+    *("num_skills", "coverage_cell", "state_coverage", "state_coverage_untrained", "visited"),
+    *("discriminability", "discriminability_untrained", "discriminability_permuted", "effective_skills"),
+    *("goal_distance", "seconds"),
+)
+CONSTANT = ("body", "learner", "seed", "settings")
+COLUMNS = (*CONSTANT, "phase", "env_steps", *SCORES, "path", "hue", "x", "y")
+Row = dict[str, str]
+Ink = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Seed:
+    """scores: what was measured, of ``SCORES``. training: env steps and visited cells. paths: (hue, places (P, D))."""
+
+    body: str
+    learner: str
+    seed: int
+    settings: str
+    scores: Mapping[str, float]
+    training: tuple[np.ndarray, np.ndarray]
+    paths: Sequence[tuple[float, np.ndarray]]
+
+
+Found = Mapping[str, Mapping[str, Sequence[Seed]]]  # body → learner → seeds
+
+
+def name_of(body: str, learner: str, seed: int) -> str:
+    return f"{body}-{learner}-s{seed}"
+
+
+# ---- the CSVs
+
+
+def write_seed(path: Path, rows: Sequence[Row]) -> None:
+    """Whole or not at all."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, text.getvalue())
+
+
+def read_seed(path: Path) -> Seed:
+    """Errors: BadInput naming the file where it is not what ``write_seed`` wrote for that name."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    try:
+        ((body, learner, seed, settings),) = {tuple(row[key] for key in CONSTANT) for row in rows}
+        if body not in BODIES or path.stem != name_of(body, learner, int(seed)):
+            raise ValueError(f"{body}, {learner}, seed {seed}")
+        of = {phase: [row for row in rows if row["phase"] == phase] for phase in ("end", "training", "path")}
+        (end,) = of["end"]
+        scores = {name: float(end[name]) for name in SCORES if end[name]}
+        steps, visited = (np.array([float(r[key]) for r in of["training"]]) for key in ("env_steps", "visited"))
+        return Seed(body, learner, int(seed), settings, scores, (steps, visited), paths_of(of["path"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path} is not the CSV of a seed: {error}") from error
+
+
+def paths_of(rows: Sequence[Row]) -> list[tuple[float, np.ndarray]]:
+    """A line has a length, and time as its second axis."""
+    found: dict[str, tuple[float, list[tuple[float, float]]]] = {}
+    for row in rows:
+        found.setdefault(row["path"], (float(row["hue"]), []))[1].append(
+            (float(row["x"]), float(row["y"])) if row["y"] else (float(row["env_steps"]), float(row["x"]))
+        )
+    return [(hue, np.array(places)) for hue, places in found.values()]
+
+
+def read_all(folder: Path) -> Found:
+    """All that is there. Errors: BadInput naming what was made with other settings than its other seeds."""
+    found: dict[str, dict[str, list[Seed]]] = {body: {} for body in BODIES}
+    for one in sorted(map(read_seed, folder.glob("*.csv")), key=lambda one: (one.learner, one.seed)):
+        same = found[one.body].setdefault(one.learner, [])
+        if any(other.settings != one.settings for other in same):
+            raise BadInput(f"{folder}: the seeds of {one.learner} on {one.body} were made with different settings")
+        same.append(one)
+    return found
+
+
+# ---- the page
+
+
+def make(data: Path, out: Path) -> Path:
+    """Write the page and its figures, and return the page's path. Errors: BadInput where there is no data."""
+    found = read_all(data / NAME)
+    there = [body for body in BODIES if found[body]]
+    if not there:
+        raise BadInput(f"{data / NAME} holds no CSV: run python docs/results/board.py run")
+    for body in there:
+        save(partial(figure_of_paths, BODIES[body], found[body]), out / "figures" / f"{NAME}-{body}-paths.png")
+        save(partial(figure_of_coverage, found[body]), out / "figures" / f"{NAME}-{body}-coverage.png")
+    path = out / f"{NAME}.md"
+    path.write_text(page(found))
+    return path
+
+
+def page(found: Found) -> str:
+    there = [body for body in BODIES if found[body]]
+    parts = [
+        "# The board",
+        ABOUT,
+        *(part for body in there for part in of_body(body, found[body])),
+        missing(found),
+        "## How this page was made",
+        f"The numbers are in [`data/{NAME}/`](data/{NAME}), one CSV for each seed. Everything here is made from them:",
+        "    python docs/results/board.py run    # the runs: hours; it can be stopped and goes on\n"
+        "    python docs/results/board.py page   # this page",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+ABOUT = """Every learner on the same bodies, with the same widths (256/256), batch (256) and updates for an env step
+(1/32), and all else as its paper has it: `experiment=board/<body> learner=<name>`. **This is a picture, not a claim**:
+each number of a cell is a seed, no learner was tuned for these budgets, and papers train for ten to a hundred times as
+long.
+
+- **Coverage**: distinct cells that 48 deterministic rollouts visited, skills dealt evenly; after the stroke, an
+  untrained network's.
+- **Visited**: distinct cells that training had been to by its end, exploration included.
+- **Discriminability**: how often a fresh classifier that sees only which cells a rollout visited names its skill (for a
+  continuous z, one of 16 fixed draws); after the strokes, an untrained network's, and with labels permuted.
+- **Goal distance**: zero-shot, how far from its goal an episode ends over how far it began; the median of 32. Only for
+  learners that know a way to a goal."""
+
+
+def missing(found: Found) -> str:
+    """The seeds of a learner that was begun and is not whole; and bodies of which there is nothing."""
+    gaps = [f"{body.title}: no run yet" for name, body in BODIES.items() if not found[name]]
+    for name, learners in found.items():
+        for learner in BODIES[name].learners or learners:
+            lost = [str(s) for s in SEEDS if s not in {one.seed for one in learners.get(learner, ())}]
+            gaps += [f"{BODIES[name].title}, {learner}: seed {', '.join(lost)}"] if lost and learners else []
+    return f"**Missing:** {'; '.join(gaps)}." if gaps else ""
+
+
+def of_body(name: str, learners: Mapping[str, Sequence[Seed]]) -> list[str]:
+    """Heading, figures and table."""
+    body, some = BODIES[name], next(iter(learners.values()))[0]
+    head = ["Learner", f"Coverage, cells of {some.scores['coverage_cell']:g}", "Visited", "Discriminability"]
+    head += ["Effective skills", "Goal distance", "Minutes"]
+    rows = [[learner, *cells_of(seeds)] for learner, seeds in learners.items()]
+    first = min(one.seed for seeds in learners.values() for one in seeds)
+    return [
+        f"## {body.title}, {body.env_steps:,} env steps",
+        picture(f"figures/{NAME}-{name}-paths", f"{body.title}: rollouts of each learner's skills"),
+        f"Rollouts of seed {first}, coloured by skill; where z is continuous, by its direction.",
+        picture(f"figures/{NAME}-{name}-coverage", f"{body.title}: cells visited by training, learner by learner"),
+        table(head, rows),
+    ]
+
+
+def cells_of(seeds: Sequence[Seed]) -> list[str]:
+    def told(name: str, form: str) -> str:
+        return ", ".join(form.format(s.scores[name]) if name in s.scores else "–" for s in seeds)
+
+    def mean(name: str, form: str) -> str:
+        values = [s.scores[name] for s in seeds if name in s.scores]
+        return form.format(np.mean(values)) if values else "–"
+
+    return [
+        f"{told('state_coverage', '{:.0f}')} / {mean('state_coverage_untrained', '{:.1f}')}",
+        told("visited", "{:.0f}"),
+        f"{told('discriminability', '{:.2f}')} / {mean('discriminability_untrained', '{:.2f}')} / "
+        f"{mean('discriminability_permuted', '{:.2f}')}",
+        told("effective_skills", "{:.1f}"),
+        told("goal_distance", "{:.2f}") if any("goal_distance" in s.scores for s in seeds) else "",
+        ", ".join(f"{s.scores['seconds'] / 60:.1f}" for s in seeds),
+    ]
+
+
+# ---- the figures
+
+
+def figure_of_paths(body: Body, learners: Mapping[str, Sequence[Seed]], ink: Ink) -> "Figure":
+    """A panel for each learner, all of one scale: the plane, or x over time."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    rows = -(-len(learners) // COLUMNS_OF_PANELS)
+    figure = Figure(figsize=(7.6, 1.95 * rows + 0.2), layout="constrained")
+    grid = figure.subplots(rows, COLUMNS_OF_PANELS, squeeze=False, sharex=True, sharey=True).ravel()
+    colours = colormaps["hsv"]
+    for axes, (learner, seeds) in zip(grid, learners.items(), strict=False):
+        for hue, places in seeds[0].paths:
+            axes.plot(*places.T, color=colours(0.93 * hue), lw=0.9, alpha=0.85)
+            axes.plot(*places[-1], ".", color=colours(0.93 * hue), ms=3)
+        axes.set_title(learner, loc="left", fontsize=9, color=ink["text"])
+    for axes in grid[len(learners) :]:
+        axes.set_axis_off()
+    for axes in grid:
+        axes.tick_params(labelsize=7)
+        if not body.line:
+            axes.set_aspect("equal", adjustable="datalim")
+    figure.supxlabel("env step" if body.line else "x", fontsize=8)
+    figure.supylabel("x" if body.line else "y", fontsize=8)
+    return figure
+
+
+def figure_of_coverage(learners: Mapping[str, Sequence[Seed]], ink: Ink) -> "Figure":
+    """Visited cells at the end: a point for each seed."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.6, 0.26 * len(learners) + 0.7), layout="constrained")
+    axes = figure.subplots()
+    for place, seeds in enumerate(learners.values()):
+        values = [one.scores["visited"] for one in seeds]
+        axes.plot(values, [place] * len(values), "o", color=ink["accent"], ms=5, alpha=0.8)
+    axes.set_yticks(range(len(learners)), list(learners), fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.set_xlabel("cells that training had been to")
+    axes.grid(axis="y", visible=False)
+    return figure

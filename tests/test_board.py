@@ -1,0 +1,110 @@
+"""docs/results/board.py: what it runs, what it keeps, and the page made of it."""
+
+from pathlib import Path
+
+import board
+import board_page
+import numpy as np
+import pytest
+from board_page import BODIES, PATHS, POINTS, SCORES, name_of, read_all, read_seed, write_seed
+from settings import compose
+from studies import DATA, RESULTS
+
+from skillrl.errors import BadInput
+from skillrl.settings import fingerprint
+
+ENTRIES = [(body, learner) for body in BODIES for learner in BODIES[body].learners or board.LEARNERS]
+
+
+def entry(body: str, learner: str, folder: Path = Path("nowhere")) -> board.Entry:
+    return board.Entry(name_of(body, learner, 0), 0, board.experiment_of(body, learner), folder, None, body, learner)
+
+
+def test_the_committed_page_is_made_from_the_committed_numbers(tmp_path: Path):
+    page, figures = RESULTS / "board.md", {path.name for path in (RESULTS / "figures").glob("board-*.png")}
+    if not list((DATA / "board").glob("*.csv")):
+        assert not page.exists() and not figures
+        return
+    assert board_page.make(DATA, tmp_path).read_text() == page.read_text()
+    assert figures == {path.name for path in (tmp_path / "figures").iterdir()}
+
+
+def test_the_committed_numbers_have_the_settings_of_the_experiments():
+    for learners in read_all(DATA / "board").values():
+        for one in (one for seeds in learners.values() for one in seeds):
+            assert one.settings == fingerprint(entry(one.body, one.learner).wanted(()))
+
+
+@pytest.mark.parametrize(("body", "learner"), ENTRIES)
+def test_the_learners_stand_on_equal_terms(body: str, learner: str):
+    config = compose(board.experiment_of(body, learner), (f"learner={learner}",))
+    budget, own = config["pretrain"], config["learner"]
+    assert own["_target_"].rpartition(".")[0].startswith("skillrl.learners.")
+    assert config["env"]["_target_"].startswith(f"envs.{body}.")
+    assert budget["env_steps"] == BODIES[body].env_steps and own["hidden_dims"] == [256, 256]
+    if learner != "valor":  # which learns from whatever is fresh
+        updates = budget["updates"] * own.get("agent_updates", 1)
+        assert updates / budget["collect"] == 1 / 32 and own["batch_size"] == 256
+    assert f"learner={learner}" in entry(body, learner).command(())
+
+
+def made_up(folder: Path, learner: str, seed: int, settings: str = "5e77", **scores: float) -> Path:
+    constant = {"body": "half_cheetah", "learner": learner, "seed": str(seed), "settings": settings}
+    told = dict.fromkeys(SCORES, 1.0) | {"goal_distance": None} | scores
+    rows = [{"phase": "end", "env_steps": "64", **{k: repr(v) for k, v in told.items() if v is not None}}]
+    rows += [{"phase": "training", "env_steps": str(n), "visited": str(n // 8)} for n in (32, 64)]
+    rows += [
+        {"phase": "path", "path": str(n), "hue": "0.5", "env_steps": str(t), "x": str(0.5 * t), "y": ""}
+        for n in range(2)
+        for t in (0, 10)
+    ]
+    path = folder / "board" / f"{name_of('half_cheetah', learner, seed)}.csv"
+    write_seed(path, [constant | row for row in rows])
+    return path
+
+
+def test_a_seed_is_read_as_it_was_written(tmp_path: Path):
+    one = read_seed(made_up(tmp_path, "metra", 1, visited=8.0, goal_distance=0.25))
+    assert (one.body, one.learner, one.seed) == ("half_cheetah", "metra", 1)
+    assert one.scores["visited"] == 8.0 and one.scores["goal_distance"] == 0.25
+    assert one.training[1].tolist() == [4.0, 8.0]
+    assert [(hue, places.tolist()) for hue, places in one.paths] == [(0.5, [[0.0, 0.0], [10.0, 5.0]])] * 2
+
+
+def test_the_page_shows_every_seed_and_names_what_is_missing(tmp_path: Path):
+    for seed in (0, 2):
+        made_up(tmp_path, "metra", seed, visited=10.0 + seed, goal_distance=0.5)
+    made_up(tmp_path, "diayn", 0)
+    text = board_page.make(tmp_path, tmp_path / "out").read_text()
+    assert "| 10, 12 |" in text and "0.50, 0.50" in text
+    assert "HalfCheetah, metra: seed 1." in text and "HalfCheetah, diayn: seed 1, 2" in text
+    assert "Point: no run yet; Ant: no run yet" in text
+    names = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
+    assert names == {f"board-half_cheetah-{w}{d}.png" for w in ("paths", "coverage") for d in ("", ".dark")}
+
+
+def test_seeds_of_other_settings_are_not_mixed(tmp_path: Path):
+    made_up(tmp_path, "metra", 0)
+    made_up(tmp_path, "metra", 1, settings="other")
+    with pytest.raises(BadInput, match="metra on half_cheetah were made with different settings"):
+        read_all(tmp_path / "board")
+    (tmp_path / "board" / "point-metra-s0.csv").write_text("x\n")
+    with pytest.raises(BadInput, match=r"point-metra-s0\.csv is not the CSV of a seed"):
+        read_seed(tmp_path / "board" / "point-metra-s0.csv")
+
+
+def test_a_skill_has_a_hue(tmp_path: Path):
+    discrete = {"z": np.array([4, 0, 4, 2])}
+    assert [board.hue(discrete, row) for row in range(4)] == pytest.approx([2 / 3, 0, 2 / 3, 1 / 3])
+    continuous = {"z": np.array([[1.0, 0.0], [0.0, 2.0], [0.0, -1.0]], dtype=np.float32)}
+    assert [board.hue(continuous, row) for row in range(3)] == pytest.approx([0, 0.25, 0.75])
+
+
+def test_paths_are_thinned_to_the_rollouts_own_length(tmp_path: Path):
+    (tmp_path / "eval").mkdir()
+    places = np.cumsum(np.ones((48, 51, 2), np.float32), 1)
+    arrays = {"coordinates": places, "length": np.full(48, 30), "spread": np.arange(48), "z": np.arange(48)}
+    np.savez(tmp_path / "eval" / "trajectories.npz", **arrays)
+    rows = board.paths(tmp_path)
+    assert len(rows) == PATHS * POINTS
+    assert (rows[0]["x"], rows[POINTS - 1]["x"], rows[POINTS - 1]["env_steps"]) == ("1.000", "31.000", "30")
