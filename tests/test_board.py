@@ -48,17 +48,26 @@ def test_the_learners_stand_on_equal_terms(body: str, learner: str):
     assert f"learner={learner}" in entry(body, learner).command(())
 
 
-def made_up(folder: Path, learner: str, seed: int, settings: str = "5e77", **scores: float) -> Path:
-    constant = {"body": "half_cheetah", "learner": learner, "seed": str(seed), "settings": settings}
+def made_up(
+    folder: Path, learner: str, seed: int, settings: str = "5e77", body: str = "half_cheetah", **scores: float
+) -> Path:
+    constant = {"body": body, "learner": learner, "seed": str(seed), "settings": settings}
     told = dict.fromkeys(SCORES, 1.0) | {"goal_distance": None} | scores
     rows = [{"phase": "end", "env_steps": "64", **{k: repr(v) for k, v in told.items() if v is not None}}]
     rows += [{"phase": "training", "env_steps": str(n), "visited": str(n // 8)} for n in (32, 64)]
     rows += [
-        {"phase": "path", "path": str(n), "hue": "0.5", "env_steps": str(t), "x": str(0.5 * t), "y": ""}
+        {
+            "phase": "path",
+            "path": str(n),
+            "hue": "0.5",
+            "env_steps": str(t),
+            "x": str(0.5 * t),
+            "y": str(n) if body == "point" else "",
+        }
         for n in range(2)
         for t in (0, 10)
     ]
-    path = folder / "board" / f"{name_of('half_cheetah', learner, seed)}.csv"
+    path = folder / "board" / f"{name_of(body, learner, seed)}.csv"
     write_seed(path, [constant | row for row in rows])
     return path
 
@@ -75,12 +84,18 @@ def test_the_page_shows_every_seed_and_names_what_is_missing(tmp_path: Path):
     for seed in (0, 2):
         made_up(tmp_path, "metra", seed, visited=10.0 + seed, goal_distance=0.5)
     made_up(tmp_path, "diayn", 0)
+    made_up(tmp_path, "csf", 0, body="point")
     text = board_page.make(tmp_path, tmp_path / "out").read_text()
     assert "| 10, 12 |" in text and "0.50, 0.50" in text
     assert "HalfCheetah, metra: seed 1." in text and "HalfCheetah, diayn: seed 1, 2" in text
-    assert "Point: no run yet; Ant: no run yet" in text
+    assert "Ant: no run yet" in text and "Point: no run yet" not in text
     names = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
-    assert names == {f"board-half_cheetah-{w}{d}.png" for w in ("paths", "coverage") for d in ("", ".dark")}
+    assert names == {
+        f"board-{body}-{what}{dark}.png"
+        for body in ("half_cheetah", "point")
+        for what in ("paths", "coverage")
+        for dark in ("", ".dark")
+    }
 
 
 def test_seeds_of_other_settings_are_not_mixed(tmp_path: Path):

@@ -247,7 +247,7 @@ def figure_of_paths(body: Body, learners: Mapping[str, Sequence[Seed]], ink: Ink
     for axes in grid:
         axes.tick_params(labelsize=7)
         if not body.line:
-            axes.set_aspect("equal", adjustable="datalim")
+            axes.set_aspect("equal", adjustable="box")
     figure.supxlabel("env step" if body.line else "x", fontsize=8)
     figure.supylabel("x" if body.line else "y", fontsize=8)
     return figure
