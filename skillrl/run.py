@@ -55,6 +55,9 @@ class Run:
         if "expert" in (self.config["downstream"] or {}):
             expert = str(Path(self.config["downstream"]["expert"]).resolve())
             self.config["downstream"] = self.config["downstream"] | {"expert": expert}
+        if "primitives" in (self.config["controller"] or {}):
+            primitives = [str(Path(path).resolve()) for path in self.config["controller"]["primitives"]]
+            self.config["controller"] = self.config["controller"] | {"primitives": primitives}
         with bad_input("runtime"):
             self.runtime: Runtime = build(self.config["runtime"])
             self.device = setup_runtime(self.runtime)

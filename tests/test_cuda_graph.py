@@ -24,7 +24,7 @@ OPTIONS = [
     *(("learner", name) for name in of("learner")),
     *(("controller", name) for name in of("controller") if name != "sb3"),  # a guest makes its own updates
 ]
-EAGER = {"ppo", "random", "primitive", "valor", "zero_shot", "planner"}
+EAGER = {"ppo", "random", "primitive", "valor", "zero_shot", "planner", "skill_blender"}
 """That learn nothing, or from what is fresh, which has no fixed shape."""
 
 
@@ -47,7 +47,9 @@ def makers(group: str, name: str, spec: Spec) -> Iterator[Any]:
                 build(option(f"controller/{name}"), spec, skills(space, spec))
         except BadInput:
             continue
-        yield lambda space=space: build({**option(f"controller/{name}"), "hold": 2}, spec, skills(space, spec))
+        node = option(f"controller/{name}")
+        node = {**node, "hold": 2} if "hold" in node else node
+        yield lambda node=node, space=space: build(node, spec, skills(space, spec))
 
 
 def filled(learner: Learner, env: Any, needs: dict[str, Need]) -> Replay:
