@@ -23,6 +23,7 @@ OBSERVE = [*mobile_arm.OBSERVE, "goal"]
 # what skills see that are used elsewhere: nothing of where in the world the base is
 FROM_BASE = ["joints", "hand", "velocities", "goal"]
 BASE_RADIUS = 0.22  # of the model
+FASTEST = np.array([1.0, 1.0, 2.0, 2.0, 3.0, 3.0])  # of the model, a second
 WALL, WALL_HEIGHT = 0.04, 0.1  # thickness and height, in metres
 
 
@@ -70,14 +71,15 @@ class ArmGoalTask(MobileArmTask):
 
 
 class DriveTask(ArmGoalTask):
-    """Pays −(metres from the base to the goal) − fold · (mean of the joints' distance from the folded arm, radians)."""
+    """Pays −(metres from the base to the goal) − fold · (mean of the joints' distance from the folded arm, radians)
+    − effort · (mean of the squared actions)."""
 
-    def __init__(self, *, goal_range: float, fold: float, radius: float, **rest: Any):
+    def __init__(self, *, goal_range: float, fold: float, effort: float, radius: float, **rest: Any):
         positive(goal_range=goal_range)
-        not_negative(fold=fold)
+        not_negative(fold=fold, effort=effort)
         reach = goal_range + radius
         super().__init__(radius=radius, area=(-reach, reach, -reach, reach), **rest)
-        self.goal_range, self.fold = goal_range, fold
+        self.goal_range, self.fold, self.effort = goal_range, fold, effort
 
     def place(self, now: Arrays) -> np.ndarray:
         return now["qpos"][:, :2]
@@ -86,27 +88,29 @@ class DriveTask(ArmGoalTask):
         return in_ring(generator, 0.0, self.goal_range)
 
     def reward(self, before: Arrays, now: Arrays, control: np.ndarray, dt: float) -> np.ndarray:
-        return -self.distance(now) - self.fold * np.abs(now["qpos"][:, 3:]).mean(axis=1)
+        folded = np.abs(now["qpos"][:, 3:]).mean(axis=1)
+        return -self.distance(now) - self.fold * folded - self.effort * spent(control)
 
 
 class ReachTask(ArmGoalTask):
-    """Pays −(metres from the hand to the goal) − still · (the base's speed in metres a second)."""
+    """Pays −(metres from the hand to the goal) − still · (the base's speed in metres a second) − effort · (mean of the
+    squared actions)."""
 
-    def __init__(self, *, goal_range: Sequence[float], still: float, radius: float, **rest: Any):
+    def __init__(self, *, goal_range: Sequence[float], still: float, effort: float, radius: float, **rest: Any):
         span(goal_range=goal_range)
-        not_negative(still=still)
+        not_negative(still=still, effort=effort)
         low, high = goal_range
         if low < 0 or high > LENGTH:
             raise ValueError(f"goal_range={list(goal_range)!r}: must be within [0, {LENGTH}], the arm's length")
         super().__init__(radius=radius, area=(-LENGTH, LENGTH, -LENGTH, LENGTH), **rest)
-        self.goal_range, self.still = (float(low), float(high)), still
+        self.goal_range, self.still, self.effort = (float(low), float(high)), still, effort
 
     def draw(self, generator: np.random.Generator) -> np.ndarray:
         return in_ring(generator, *self.goal_range)
 
     def reward(self, before: Arrays, now: Arrays, control: np.ndarray, dt: float) -> np.ndarray:
         speed = np.sqrt(now["qvel"][:, 0] ** 2 + now["qvel"][:, 1] ** 2)
-        return -self.distance(now) - self.still * speed
+        return -self.distance(now) - self.still * speed - self.effort * spent(control)
 
 
 class FarReachTask(ArmGoalTask):
@@ -139,6 +143,11 @@ class FarReachTask(ArmGoalTask):
         return -distance + (distance <= self.radius)
 
 
+def spent(control: np.ndarray) -> np.ndarray:
+    """(n,): the mean of the squared speeds that were asked for, each as a part of its greatest."""
+    return np.square(control / FASTEST).mean(axis=1)
+
+
 def in_ring(generator: np.random.Generator, low: float, high: float) -> np.ndarray:
     """(2,), evenly from what lies between two circles around the origin."""
     angle, radius = generator.uniform(-np.pi, np.pi), np.sqrt(generator.uniform(low**2, high**2))
@@ -162,7 +171,7 @@ class ArmDrive(BatchedEnv):
         horizon: env steps until truncation.
         observe: out of the body's parts and goal (2, from the base).
         goal_range: how far from the origin goals lie, at most.
-        fold: what a radian of the joints costs, a step.
+        fold: what a radian of the joints costs, a step. effort: what actions of 1 cost, a step.
         radius: of the goal's disc.
         reset_noise_scale, frame_skip: the body's.
 
@@ -182,6 +191,7 @@ class ArmDrive(BatchedEnv):
         record: Sequence[str] = mobile_arm.RECORD,
         goal_range: float = 2.0,
         fold: float = 0.5,
+        effort: float = 0.2,
         radius: float = 0.1,
         reset_noise_scale: float = 0.05,
         frame_skip: int = 2,
@@ -190,6 +200,7 @@ class ArmDrive(BatchedEnv):
             DriveTask(
                 goal_range=goal_range,
                 fold=fold,
+                effort=effort,
                 radius=radius,
                 reset_noise_scale=reset_noise_scale,
                 frame_skip=frame_skip,
@@ -214,7 +225,7 @@ class ArmReach(BatchedEnv):
         horizon: env steps until truncation.
         observe: out of the body's parts and goal (2, from the base).
         goal_range: [low, high], how far from the origin goals lie.
-        still: what a metre a second of the base costs, a step.
+        still: what a metre a second of the base costs, a step. effort: what actions of 1 cost, a step.
         radius: of the goal's disc.
         reset_noise_scale, frame_skip: the body's.
 
@@ -234,6 +245,7 @@ class ArmReach(BatchedEnv):
         record: Sequence[str] = mobile_arm.RECORD,
         goal_range: Sequence[float] = (0.3, 0.65),
         still: float = 1.0,
+        effort: float = 0.2,
         radius: float = 0.1,
         reset_noise_scale: float = 0.05,
         frame_skip: int = 2,
@@ -242,6 +254,7 @@ class ArmReach(BatchedEnv):
             ReachTask(
                 goal_range=goal_range,
                 still=still,
+                effort=effort,
                 radius=radius,
                 reset_noise_scale=reset_noise_scale,
                 frame_skip=frame_skip,

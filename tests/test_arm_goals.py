@@ -80,7 +80,7 @@ def test_what_is_seen_does_not_depend_on_where_in_the_world_it_is():
 
 
 def test_driving_pays_for_nearness_and_a_folded_arm():
-    env = started(ArmDrive, fold=0.5)
+    env = started(ArmDrive, fold=0.5, effort=0.3)
     put(env, qpos=[1, 2, 0.5, -0.3, 0.6, -0.9], qvel=0, goal=[1, 2.5])
     _, reward, _, _, info = step(env)
     assert np.allclose(reward, -0.5 - 0.5 * 0.6, atol=0.01) and not info["success"].any()
@@ -88,8 +88,19 @@ def test_driving_pays_for_nearness_and_a_folded_arm():
     assert np.allclose(seen, [0.05, 0], atol=0.01) and step(env)[4]["success"].all(), "the base, and not the hand"
 
 
+@pytest.mark.parametrize(("make", "settings"), [(ArmDrive, {"fold": 0.0}), (ArmReach, {"still": 0.0})])
+def test_effort_costs_the_mean_of_the_squared_actions(make: Any, settings: dict[str, float]):
+    """Each action of 1 is that actuator's greatest speed, and more than 1 is not asked of it."""
+    rewards = []
+    for effort in (0.0, 0.6):
+        env = started(make, effort=effort, **settings)
+        _, reward, *_ = env.step(np.tile(np.float32([1, -0.5, 5, 0.4, 0.2, -1]), (3, 1)))
+        rewards.append(reward)
+    assert np.allclose(rewards[0] - rewards[1], 0.6 * (1 + 0.25 + 1 + 0.16 + 0.04 + 1) / 6, atol=1e-6)
+
+
 def test_reaching_pays_for_the_hand_and_for_standing_still():
-    env = started(ArmReach, still=2.0)
+    env = started(ArmReach, still=2.0, effort=0.3)
     stretched = [0, 0, 0, *np.radians([-80, 160, -150])]
     put(env, qpos=stretched, qvel=0, goal=[LENGTH, 0.4])
     reward = step(env)[1]
@@ -99,7 +110,7 @@ def test_reaching_pays_for_the_hand_and_for_standing_still():
         obs, reward, *_ = step(env, ahead=1.0)
     distance = np.linalg.norm(part(env, obs, "goal") - part(env, obs, "hand"), axis=1)
     speed = np.linalg.norm(part(env, obs, "velocities")[:, :2], axis=1)
-    assert (speed > 0.9).all() and np.allclose(reward, -distance - 2 * speed, atol=1e-6)
+    assert (speed > 0.9).all() and np.allclose(reward, -distance - 2 * speed - 0.3 / 6, atol=1e-6)
 
 
 def test_far_goals_pay_for_the_hand_and_once_more_inside():
@@ -161,6 +172,7 @@ def test_goals_are_drawn_anew_within_their_range(make: Any, far: Any, low: float
         (ArmFarReach, {"beyond": [0.2, 0.6]}, r"beyond=\[0.2, 0.6\]: must be within \[0.1, 0.44\]"),
         (ArmFarReach, {"beyond": [0.05, 0.3]}, r"beyond=\[0.05, 0.3\]"),
         (ArmFarReach, {"room": 0}, "room=0: must be a number above 0"),
+        (ArmReach, {"effort": -1}, "effort=-1: must be a number of at least 0"),
         (ArmDrive, {"fold": -1}, "fold=-1: must be a number of at least 0"),
         (ArmDrive, {"goal_range": -1}, "goal_range=-1: must be a number above 0"),
     ],
