@@ -1,4 +1,4 @@
-"""A mobile arm in the plane, of our own: a base that drives in any direction and turns, with an arm of three links on it.
+"""A mobile arm in the plane, of our own: a base that drives in any direction and turns, and an arm of three links.
 
 Each action is a speed: of the base ahead and to its left, of its turn, of the shoulder, the elbow and the wrist. All
 but ``xy`` and ``heading`` is seen from the base, so that what is learnt at one place is known at every other.

@@ -412,12 +412,12 @@ def test_far_reach_takes_both_skills(arm: str, seed: int, check: Any, learnt: An
             load(first),
             primitives=others,
             ranges=[REACH[make] for make in makes],
-            agent=partial(PPO, lr=1e-3, gamma=0.95, n_epochs=5, minibatch_size=256),
+            agent=partial(PPO, lr=1e-3, gamma=0.9, gae_lambda=0.97, n_epochs=5, minibatch_size=256),
             hidden_dims=(64, 64),
             critic_dims=(64, 64),
             batch_size=1024,
         )
-        taught(learner, env, 160_000, seed)
+        taught(learner, env, 120_000, seed)
         episodes = rollout(test, learner.behaviour(), learner.prior(), seed=1000 + seed)
     assert episodes.success is not None
     check({"success": (float(episodes.success.mean()), gate)})
