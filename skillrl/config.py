@@ -5,6 +5,7 @@ import re
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from gymnasium.vector import VectorEnv
@@ -63,6 +64,25 @@ def complete(config: Config) -> Config:
     """With every key of Settings and Pretrain that may be left out."""
     whole: Config = {"task": None, "downstream": None, "controller": None, "snapshots": [], "data": None} | config
     return whole | {"pretrain": {"grad_steps": None} | whole["pretrain"]} if "pretrain" in whole else whole
+
+
+def located(config: Config) -> Config:
+    """A copy in which the paths of files and folders are absolute, since a run may be resumed from elsewhere."""
+    whole = config | _absolute(config, "skills", "data")
+    for group, key in (("downstream", "expert"), ("controller", "primitives")):
+        if whole[group] is not None:
+            whole[group] = whole[group] | _absolute(whole[group], key)
+    return whole
+
+
+def _absolute(node: Config, *keys: str) -> Config:
+    """Of those keys that ``node`` has, each a path or a list of paths."""
+    found = {key: node[key] for key in keys if node.get(key) is not None}
+    return {key: [_path(one) for one in at] if isinstance(at, list) else _path(at) for key, at in found.items()}
+
+
+def _path(path: str) -> str:
+    return str(Path(path).resolve())
 
 
 def check_config(config: Config) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from skillrl.config import Config
+from skillrl.config import Config, located
 from skillrl.errors import BadInput
 
 
@@ -56,8 +56,7 @@ def check_same(saved: Config, config: Config, folder: Path) -> None:
     """
     known = deepcopy(saved)
     set_runtime(known, config["runtime"])
-    if config["skills"] is not None:
-        config = config | {"skills": str(Path(config["skills"]).resolve())}  # as a run writes it down
+    config = located(config)  # as a run writes it down
     old, new = ({key: c[key] for key in c if key not in ("runtime", "logger")} for c in (known, config))
     if unlike := [f"{key} is {_short(there)} there and {_short(here)} here" for key, there, here in _unlike(old, new)]:
         more = f" (and {len(unlike) - 1} more)" if len(unlike) > 1 else ""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from skillrl import skill_library
 from skillrl.atomic import write_tensors
-from skillrl.config import Config, check_config, complete, distrust
+from skillrl.config import Config, check_config, complete, distrust, located
 from skillrl.data.dataset import Dataset
 from skillrl.errors import BadInput, Stopped, bad_input
 from skillrl.evaluation import evaluate
@@ -49,15 +49,7 @@ class Run:
         check_config(self.config)
         if saved:
             distrust(self.config)
-        for key in ("skills", "data"):
-            if self.config[key] is not None:
-                self.config[key] = str(Path(self.config[key]).resolve())  # the run may be resumed from elsewhere
-        if "expert" in (self.config["downstream"] or {}):
-            expert = str(Path(self.config["downstream"]["expert"]).resolve())
-            self.config["downstream"] = self.config["downstream"] | {"expert": expert}
-        if "primitives" in (self.config["controller"] or {}):
-            primitives = [str(Path(path).resolve()) for path in self.config["controller"]["primitives"]]
-            self.config["controller"] = self.config["controller"] | {"primitives": primitives}
+        self.config = located(self.config)
         with bad_input("runtime"):
             self.runtime: Runtime = build(self.config["runtime"])
             self.device = setup_runtime(self.runtime)

@@ -18,12 +18,15 @@ from envs.arm_goals import ArmDrive, ArmFarReach, ArmReach
 from skillrl.agents.ppo import PPO
 from skillrl.agents.sac import SAC
 from skillrl.composition.blending import Blend, Commanded, union
+from skillrl.config import located
 from skillrl.controllers.skill_blender import SkillBlender
 from skillrl.data.replay import Replay
+from skillrl.errors import BadInput
 from skillrl.evaluation.rollouts import rollout
 from skillrl.learners.flat import Flat
 from skillrl.learners.primitive import PrimitivePolicy
 from skillrl.networks import OnPolicyActor
+from skillrl.resume import check_same
 from skillrl.skill_library import load, save
 from skillrl.skill_policy import ActorPolicy, SkillPolicy
 from skillrl.skill_spaces import Box, Discrete, Sphere
@@ -274,6 +277,9 @@ def test_settings_that_make_no_sense_are_named(folders: list[str], tmp_path: Pat
         spec = Spec.from_env(env)
     with pytest.raises(ValueError, match="observation part 'hand' is wanted"):
         SkillBlender(spec, fresh(ArmDrive), **SMALL)
+    wide = Spec(Field((17,), names={"joints": (0, 3), "hand": (3, 5), "velocities": (5, 11), "goal": (11, 14)}), ACTION)
+    with pytest.raises(ValueError, match="part 'goal' is wanted 2 wide, in this env it is 3"):
+        SkillBlender(wide, fresh(ArmDrive), **SMALL)
 
 
 # ---- as a run
@@ -327,6 +333,17 @@ def test_two_runs_make_one_which_goes_on_exactly(tmp_path: Path, monkeypatch: py
         assert (tmp_path / "short" / file).read_bytes() == (tmp_path / "long" / file).read_bytes(), file
     used = [row for row in rows(tmp_path / "long") if row["phase"] == "control"]
     assert int(used[-1]["grad_steps"]) == 12 and "episode/success" in used[-1] and "reward/task" in used[-1]
+
+
+def test_a_sweep_that_is_asked_for_again_knows_its_runs_by_relative_paths(tmp_path: Path):
+    asked = {"skills": "a", "data": None, "runtime": {}, "env": {}, "task": None, "logger": {}}
+    asked |= {"downstream": {"expert": "b.npz"}, "controller": {"primitives": ["c", "../d"], "goal": "goal"}}
+    written = located(asked)
+    assert written["skills"] == str(Path("a").resolve()) and written["data"] is None
+    assert written["controller"] == {"primitives": [str(Path(p).resolve()) for p in ("c", "../d")], "goal": "goal"}
+    check_same(written, asked, tmp_path)
+    with pytest.raises(BadInput, match=r"controller\.primitives is"):
+        check_same(written, asked | {"controller": {"primitives": ["c"], "goal": "goal"}}, tmp_path)
 
 
 def test_a_run_is_evaluated_and_bad_primitives_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -84,6 +84,7 @@ class SkillBlender(Controller):
         critic_dims: Sequence[int] = (768, 256, 128),
         batch_size: int = 4096,
     ):
+        spec.obs.columns(skills.obs)  # the run's own act on the task by themselves too, when they are evaluated
         parts = gathered(skills, primitives)
         reach = checked(ranges, len(parts))
         names = ["skills", *(f"controller.primitives[{i}]" for i in range(len(primitives)))]
