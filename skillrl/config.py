@@ -70,7 +70,7 @@ def located(config: Config) -> Config:
     """A copy in which the paths of files and folders are absolute, since a run may be resumed from elsewhere."""
     whole = config | _absolute(config, "skills", "data")
     for group, key in (("downstream", "expert"), ("controller", "primitives")):
-        if whole[group] is not None:
+        if whole.get(group) is not None:
             whole[group] = whole[group] | _absolute(whole[group], key)
     return whole
 
