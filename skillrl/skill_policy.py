@@ -49,6 +49,10 @@ class SkillPolicy(nn.Module):
         dist = self.dist(obs, z, carry)
         return (dist.mode() if deterministic else dist.sample(generator)[0]), {}
 
+    def remember(self, extras: dict[str, Tensor], carry: Carry) -> Carry:
+        """After ``act``, of every row: what it drew beside the action, and must know at its next step."""
+        return carry
+
     def stop(self, obs: Tensor, z: Tensor, skill_step: Tensor) -> Tensor | None:
         """The probability (N,) that the skill ends here; None: it has no say."""
         return None

@@ -348,3 +348,73 @@ class Box:
     def toward(self, direction: Tensor) -> Tensor:
         """To the box's edge."""
         return self.project(direction / direction.abs().amax(-1, keepdim=True).clamp(min=1e-12))
+
+
+@dataclass(frozen=True)
+class Hybrid:
+    """One of ``n`` families, uniformly, and the parameter of its skill, N(0, I): the actions of a parameterised-action
+    MDP (Masson, Ranchod & Konidaris 2016). z is a float32 (B, 1 + dim), the family's number first.
+
+    A controller's box action has an axis a family, of which the highest is it, and after them those of ``Gaussian``.
+    """
+
+    n: int
+    dim: int
+
+    def __post_init__(self) -> None:
+        _check_dim("Hybrid", "n", self.n)
+        _check_dim("Hybrid", "dim", self.dim)
+
+    @property
+    def embed_dim(self) -> int:
+        return self.n + self.dim
+
+    @property
+    def count(self) -> int | None:
+        return None
+
+    def pair(self, family: Tensor, parameter: Tensor) -> Tensor:
+        """family (...) and parameter (..., dim) → z (..., 1 + dim)."""
+        return torch.cat([family.unsqueeze(-1).float(), parameter], -1)
+
+    def family(self, z: Tensor) -> Tensor:
+        """(...), int64."""
+        return z[..., 0].detach().round().long()
+
+    def parameter(self, z: Tensor) -> Tensor:
+        """(..., dim)."""
+        return z[..., 1:]
+
+    def sample(self, n: int, generator: Generator | None = None) -> Tensor:
+        device = _device(generator)
+        family = torch.randint(self.n, (n,), generator=generator, device=device)
+        return self.pair(family, torch.randn(n, self.dim, generator=generator, device=device))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return Gaussian(self.dim).log_prob(self.parameter(z)) - math.log(self.n)
+
+    def embed(self, z: Tensor) -> Tensor:
+        """The family one-hot and the parameter, (..., n + dim)."""
+        return torch.cat([F.one_hot(self.family(z), self.n).float(), self.parameter(z)], -1)
+
+    def enumerate(self, n: int | None = None) -> Tensor:
+        """``n`` (16) fixed draws, the families dealt round."""
+        n = 16 if n is None else n
+        parameter = torch.randn(n, self.dim, generator=Generator().manual_seed(0))
+        return self.pair(torch.arange(n) % self.n, parameter)
+
+    def action(self) -> Field | DiscreteAction:
+        return Field((self.embed_dim,))
+
+    def project(self, action: Tensor) -> Tensor:
+        return self.pair(action[..., : self.n].argmax(-1), Gaussian(self.dim).project(action[..., self.n :]))
+
+    @property
+    def direction_dim(self) -> int:
+        raise ValueError("skill_space Hybrid has no directions: its families differ in kind, take Sphere or Gaussian")
+
+    def direction(self, z: Tensor) -> Tensor:
+        raise ValueError("skill_space Hybrid has no directions: its families differ in kind, take Sphere or Gaussian")
+
+    def toward(self, direction: Tensor) -> Tensor:
+        raise ValueError("skill_space Hybrid has no directions: its families differ in kind, take Sphere or Gaussian")

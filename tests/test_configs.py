@@ -29,7 +29,7 @@ from skillrl.learners.dads import DADSPolicy
 from skillrl.run import Run
 from skillrl.skill_library import resolve
 from skillrl.skill_policy import ActorPolicy, DirectedPolicy
-from skillrl.skill_spaces import Box, Sphere
+from skillrl.skill_spaces import Box, Hybrid, Sphere
 from skillrl.skill_spaces import Discrete as DiscreteSpace
 from skillrl.spec import Discrete, Field, Spec
 from train import build
@@ -133,7 +133,7 @@ def test_a_learner_builds(name: str):
 def test_a_controller_builds(name: str):
     shapes: dict[str, Any] = {"obs": CONTINUOUS.obs, "action": CONTINUOUS.action, "hidden_dims": [8]}
     choices = [
-        *(ActorPolicy(space=space, **shapes) for space in (DiscreteSpace(3), Box(2))),
+        *(ActorPolicy(space=space, **shapes) for space in (DiscreteSpace(3), Box(2), Hybrid(2, 2))),
         DirectedPolicy(space=Sphere(2), encoder_obs=CONTINUOUS.obs, **shapes),
         DADSPolicy(space=Box(2), predict_obs=CONTINUOUS.obs, components=2, blind=[], **shapes),
     ]

@@ -423,6 +423,47 @@ def test_a_learners_own_policy_chooses_among_discrete_actions(agent: Any, tmp_pa
     assert torch.equal(saved.dist(obs, z).mode(), learner.policy.dist(obs, z).mode())
 
 
+# ---- a policy that remembers what it drew -------------------------------------------------------------------------
+
+
+class Muttering(SkillPolicy):
+    """Draws a number beside its action, and knows the one before."""
+
+    def initial(self, n):
+        return (torch.full((n,), -1.0),)
+
+    def observe(self, obs, prev_action, first, carry):
+        return (torch.where(first, -1.0, carry[0]),)
+
+    def act(self, obs, z, carry=(), *, deterministic=False, generator=None):
+        return z[:, None] * torch.zeros(1), {"before": carry[0], "drawn": torch.rand(len(obs), generator=generator)}
+
+    def remember(self, extras, carry):
+        return (extras["drawn"],)
+
+
+class Mutterer(Several):
+    def __init__(self, spec: Spec):
+        super().__init__(spec)
+        self.policy = Muttering(obs=spec.obs, action=spec.action, space=Discrete(2))
+
+    def needs(self):
+        return {"many": Need("sequences", 16, length=4)}
+
+
+def test_a_policy_remembers_what_it_drew_until_the_episode_ends():
+    env = CountingEnv(lengths=[5, 8])
+    learner = Mutterer(Spec.from_env(env))
+    state = run(learner, env, total=200, warmup=40, collect=2)
+    for batch in learner.received:
+        goes_on = batch["mask"][:, 1:] & ~batch["first"][:, 1:]
+        assert goes_on.any() and (batch["before"][batch["first"]] == -1).all()
+        assert (batch["before"][:, 1:] == batch["drawn"][:, :-1])[goes_on].all()
+    before = state.collector.carry[0].clone()
+    state.collector.tick(active=torch.tensor([True, False]))
+    assert state.collector.carry[0][1] == before[1] and state.collector.carry[0][0] != before[0]  # a row that waits
+
+
 # ---- 8. fresh decisions of uneven length ------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from skillrl.errors import BadInput, bad_input
 from skillrl.learners.base import Learner
 from skillrl.runtime import Runtime
 from skillrl.skill_policy import ActorPolicy
-from skillrl.skill_spaces import Box, Discrete
+from skillrl.skill_spaces import Box, Discrete, Hybrid
 from skillrl.spec import Batch, Field, Need, Spec
 from skillrl.training import Schedule, begin, one_by_one, play
 from train import build
@@ -41,7 +41,7 @@ def makers(group: str, name: str, spec: Spec) -> Iterator[Any]:
     if group == "learner":
         yield lambda: build(option(f"learner/{name}"), spec)
         return
-    for space in (Discrete(3), Box(2)):
+    for space in (Discrete(3), Box(2), Hybrid(2, 2)):
         try:
             with bad_input("controller"):
                 build(option(f"controller/{name}"), spec, skills(space, spec))

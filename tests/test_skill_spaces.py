@@ -8,10 +8,10 @@ import torch
 from torch import Generator
 
 from skillrl import spec
-from skillrl.skill_spaces import COUNTABLE, Box, Discrete, Gaussian, MultiDiscrete, Sphere, WideSphere
+from skillrl.skill_spaces import COUNTABLE, Box, Discrete, Gaussian, Hybrid, MultiDiscrete, Sphere, WideSphere
 
 torch.set_num_threads(1)
-SPACES = [Discrete(5), MultiDiscrete(3, 2), Gaussian(3), Sphere(3), WideSphere(3), Box(2, -1.0, 3.0)]
+SPACES = [Discrete(5), MultiDiscrete(3, 2), Gaussian(3), Sphere(3), WideSphere(3), Box(2, -1.0, 3.0), Hybrid(3, 2)]
 
 
 def draw(space, n: int = 40_000):
@@ -154,9 +154,29 @@ def test_a_controllers_action_is_projected_onto_the_space():
         assert space.action() == spec.Field((4,))
 
 
+def test_hybrid_is_a_family_and_the_parameter_of_its_skill():
+    space = Hybrid(3, 2)
+    z = draw(space)
+    counts = torch.bincount(space.family(z), minlength=3)
+    assert len(counts) == 3 and (counts - 40_000 / 3).abs().max() < 5 * math.sqrt(40_000 * (1 / 3) * (2 / 3))
+    assert (
+        space.parameter(z).mean(0).abs().max() < 0.03 and (space.parameter(z).T.cov() - torch.eye(2)).abs().max() < 0.04
+    )
+    one = torch.tensor([[1.0, 0.5, -2.0]])
+    assert space.log_prob(one).item() == pytest.approx(-math.log(3) - 0.5 * (0.25 + 4) - math.log(2 * math.pi))
+    assert space.embed(one).tolist() == [[0, 1, 0, 0.5, -2]]
+    assert torch.equal(space.pair(space.family(z), space.parameter(z)), z)
+    assert space.family(space.enumerate(5)).tolist() == [0, 1, 2, 0, 1] and space.count is None
+    assert space.action() == spec.Field((5,))
+    assert space.project(torch.tensor([[-0.5, 0.1, 0.9, 1.0, -0.2]])).tolist() == [[2, 1.5, pytest.approx(-0.3)]]
+    with pytest.raises(ValueError, match=r"^skill_space Hybrid has no directions"):
+        space.direction(one)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
+        (lambda: Hybrid(2, 0), ["skill_space.dim", "Hybrid"]),
         (lambda: Discrete(0), ["skill_space.n", "0", "at least 1"]),
         (lambda: MultiDiscrete(1, 2), ["skill_space.n", "at least 2"]),
         (lambda: MultiDiscrete(2, 0), ["skill_space.factors", "0"]),

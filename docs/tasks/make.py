@@ -20,10 +20,13 @@ SIZE = {"width": 480, "height": 320}  # shown at half of that
 COLOURS = 96
 # A look at what the first steps of an episode do not show: arguments of `picture`.
 MOMENTS: dict[str, dict[str, Any]] = {
+    "catch": {"steps": 12},
     "half_cheetah_goal": {"settings": {"goal_range": 4.0}},
     "half_cheetah_hurdles": {"pose": {0: 1.6}},
     "humanoid_goal": {"seed": 13},
+    "pac_boy": {"steps": 12},
     "point": {"steps": 20},
+    "point_families": {"steps": 15},
     "rooms": {"steps": 20},
     "walker2d": {"steps": 1, "pose": {3: -0.9, 4: -0.3, 6: -0.1, 7: -0.6}},
 }
