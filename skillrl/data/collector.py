@@ -95,8 +95,9 @@ class Collector:
         self.action, self.step_extras = self.policy.act(
             seen, self.z, self.carry, deterministic=self.deterministic, generator=self.policy_generator
         )
-        told = self.policy.remember(self.step_extras, self.carry)
-        self.carry = _rows(self.active.to(self.device), told, self.carry)
+        if self.carry:
+            told = self.policy.remember(self.step_extras, self.carry)
+            self.carry = _rows(self.active.to(self.device), told, self.carry)
         self.env.step_async(self.action.cpu().numpy(), None if active is None else self.active.numpy())
 
     def _observe(self, seen: Tensor) -> None:
