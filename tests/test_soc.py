@@ -18,7 +18,7 @@ from skillrl.data.replay import Replay
 from skillrl.evaluation.rollouts import rollout
 from skillrl.learners.base import Learner
 from skillrl.learners.flat import Flat
-from skillrl.learners.soc import Actuators, Concern, Preferences, SoC
+from skillrl.learners.soc import Actuators, Concern, Minds, Preferences, SoC
 from skillrl.skill_library import load, save
 from skillrl.spec import Batch, Discrete, Field, Need, Spec
 from skillrl.training import Schedule, State, train
@@ -131,6 +131,17 @@ def test_each_agent_is_given_what_it_sees_and_hears_and_no_more():
     with torch.no_grad():
         values = uneven.actor.critic(uneven.inputs(obs, torch.zeros(2, 2, dtype=torch.int64)), torch.zeros(2))
     assert (values[0, :, 0, 2] == -torch.inf).all() and values[0, :, 0, :2].isfinite().all()
+
+
+def test_networks_of_one_shape_are_evaluated_together_as_they_are_one_by_one():
+    generator = torch.Generator().manual_seed(0)
+    sizes = [(4, 3), (2, 6), (4, 3), (4, 2), (4, 3)]
+    minds = Minds([width for width, _ in sizes], [n for _, n in sizes], [8, 5])
+    inputs = torch.randn(7, 5, 4, generator=generator)
+    together = minds(inputs, torch.zeros(7))
+    for i, (width, n) in enumerate(sizes):
+        assert torch.allclose(together[0, :, i, :n], minds.nets[i](inputs[:, i, :width]), atol=1e-6)
+        assert (together[0, :, i, n:] == -torch.inf).all()
 
 
 def test_a_word_is_heard_in_the_next_step_and_none_at_the_start():

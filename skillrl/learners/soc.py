@@ -138,10 +138,29 @@ class Minds(nn.Module):
         self.nets = nn.ModuleList(mlp(width, hidden_dims, n) for width, n in zip(widths, choices, strict=True))
 
     def forward(self, inputs: Tensor, z: Tensor) -> Tensor:
-        values = []
-        for i, (net, width, n) in enumerate(zip(self.nets, self.widths, self.choices, strict=True)):
-            values.append(F.pad(net(inputs[..., i, :width]), (0, self.most - n), value=-math.inf))
-        return torch.stack(values, -2).unsqueeze(0)
+        alike: dict[tuple[int, int], list[int]] = {}  # agents whose networks have one shape
+        for i, shape in enumerate(zip(self.widths, self.choices, strict=True)):
+            alike.setdefault(shape, []).append(i)
+        values: dict[int, Tensor] = {}
+        for (width, n), agents in alike.items():
+            own = side_by_side([self.nets[i] for i in agents], inputs[..., agents, :width])
+            padded = F.pad(own, (0, self.most - n), value=-math.inf)
+            values |= dict(zip(agents, padded.unbind(-2), strict=True))
+        return torch.stack([values[i] for i in range(len(self.nets))], -2).unsqueeze(0)
+
+
+def side_by_side(nets: Sequence[Any], inputs: Tensor) -> Tensor:
+    """Networks of one shape, each on its own inputs (..., A, width), in one product a layer: (..., A, n)."""
+    if len(nets) == 1:
+        return nets[0](inputs)
+    x = inputs.flatten(0, -3).transpose(0, 1)  # (A, B, width)
+    for layers in zip(*nets, strict=True):
+        if isinstance(layers[0], nn.Linear):
+            weight, bias = (torch.stack([getattr(one, name) for one in layers]) for name in ("weight", "bias"))
+            x = torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+        else:
+            x = layers[0](x)
+    return x.transpose(0, 1).unflatten(0, inputs.shape[:-2])
 
 
 class Choosers(EpsilonGreedy):
