@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 NETWORKS = ["spec", "skill_spaces", "distributions", "networks"]
 POLICIES = [*NETWORKS, "skill_policy", "selector"]  # these two stand at the level of networks
-FOUNDATION = [*POLICIES, "estimators", "optim"]
+FOUNDATION = [*POLICIES, "aggregators", "estimators", "optim"]
 DATA = ["data", "data.*"]
 CONTRACTS = ["learners.base", "controllers.base"]  # the loop knows the contract, never an algorithm
 ON_TOP = [
@@ -32,6 +32,7 @@ ALLOWED: dict[str, list[str]] = {
     "spec": [],
     "skill_spaces": ["spec"],
     "distributions": [],
+    "aggregators": ["spec"],
     "networks": ["spec", "skill_spaces", "distributions"],
     "estimators": [*NETWORKS, "optim"],
     "skill_policy": NETWORKS,

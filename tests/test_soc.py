@@ -14,11 +14,12 @@ from envs.pac_boy import FRUITS, PacBoy
 from envs.point import Point
 from skillrl.agents.dqn import DQN
 from skillrl.agents.sac import SAC
+from skillrl.aggregators import Actuators, Preferences
 from skillrl.data.replay import Replay
 from skillrl.evaluation.rollouts import rollout
 from skillrl.learners.base import Learner
 from skillrl.learners.flat import Flat
-from skillrl.learners.soc import Actuators, Concern, Minds, Preferences, SoC
+from skillrl.learners.soc import Concern, Minds, SoC
 from skillrl.skill_library import load, save
 from skillrl.spec import Batch, Discrete, Field, Need, Spec
 from skillrl.training import Schedule, State, train
