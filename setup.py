@@ -1,5 +1,7 @@
 from setuptools import find_packages, setup
 
+MPE = ["mpe2>=1.1,<2", "pettingzoo>=1.27,<2"]
+
 setup(
     name="skillrl",
     version="0.1.0",
@@ -28,5 +30,8 @@ setup(
         "pyyaml>=6",
         "imageio-ffmpeg>=0.6,<1",
     ],
-    extras_require={"dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "mypy>=1.14"]},
+    extras_require={
+        "mpe": MPE,
+        "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "mypy>=1.14", *MPE],  # of env=mpe there are tests
+    },
 )

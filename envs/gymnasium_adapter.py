@@ -21,73 +21,41 @@ from envs.vector import Step, reset_mask, row_seeds
 NOTHING: dict[str, Any] = {}
 
 
-class Gymnasium(VectorEnv):
-    """Rows of a Gymnasium env, with the conventions of `BatchedEnv`: SAME_STEP, `active`, actions in [-1, 1].
+class Rows(VectorEnv):
+    """Single Gymnasium envs as rows, with the conventions of `BatchedEnv`: SAME_STEP, `active`, actions in [-1, 1].
 
-    Box observations keep their shape; float ones become float32 and others keep their dtype. Discrete observations
-    become one-hot. Each episode is seeded from its row's generator. Physics cannot be saved: `load_state_dict` starts
-    fresh episodes, the same ones each time, and `metadata["exact_resume"]` is False.
+    Each episode is seeded from its row's generator. Physics cannot be saved: `load_state_dict` starts fresh episodes,
+    the same ones each time, and `metadata["exact_resume"]` is False.
 
     Args:
-        id: of a registered env. With `module:` in it, that module is imported, which needs `trust_module`.
-        num_envs: rows.
-        kwargs: for `gymnasium.make`.
-        horizon: env steps until truncation; None is the id's own.
-        xy: two indices of a flat observation that become `info["xy"]`, or None.
-        cell: side of a coverage cell of `info["xy"]`; only with `xy`.
-        trust_module: whether an id may import a module, which runs its code.
-
-    Raises:
-        ValueError: the id is unknown, lacks a package or a horizon, or has a space that is not supported.
+        envs: the rows; all alike. They are closed with this one.
+        read_action, read_obs: from our action to the envs', and from their observation to ours.
+        obs, action: our spaces of one row. lead: (agents,) where a row is a team, whose rewards are as many.
+        xy: columns of an observation that become `info["xy"]`, or None.
+        facts: what stands in `metadata`.
     """
 
     def __init__(
         self,
+        envs: Sequence[gymnasium.Env],
         *,
-        id: str,
-        num_envs: int = 8,
-        kwargs: Mapping[str, Any] = NOTHING,
-        horizon: int | None = None,
-        xy: Sequence[int] | None = None,
-        cell: float = 1.0,
-        trust_module: bool = False,
+        read_action: Callable[[Any], Any],
+        read_obs: Callable[[Any], np.ndarray],
+        obs: Box,
+        action: Box | Discrete,
+        xy: list[int] | None,
+        facts: dict[str, Any],
+        lead: tuple[int, ...] = (),
     ):
-        whole(1, num_envs=num_envs)
-        positive(cell=cell)
-        if horizon is not None:
-            whole(1, horizon=horizon)
-        self._envs: list[gymnasium.Env] = []
-        for _ in range(num_envs):
-            self._envs.append(_make(id, dict(kwargs), horizon, trust_module))
-        first = self._envs[0]
-        limit = horizon or (first.spec.max_episode_steps if first.spec else None)
-        if limit is None:
-            raise ValueError(f"env.horizon=null: {id} has no time limit of its own; set one")
-        self._read_action = _action_reader(id, first.action_space)
-        self._read_obs, box = _observation(id, first.observation_space)
-        shape = box.shape
-        self._xy = None if xy is None else _indices(xy, shape)
-        self.metadata = metadata(
-            horizon=limit,
-            widths={"obs": shape[0]} if len(shape) == 1 else {},
-            parts=["obs"],
-            infos=[] if xy is None else ["xy"],
-            views=MappingProxyType({}),
-            coverage=None if xy is None else {"key": "xy", "cell": cell},
-            record=[],
-            fps=first.metadata.get("render_fps") or 30,
-            exact_resume=False,
-        )
-        space = first.action_space
-        self.single_action_space = (
-            Discrete(int(space.n)) if isinstance(space, Discrete) else Box(-1.0, 1.0, space.shape, np.float32)
-        )
-        self.single_observation_space = box
-        self.num_envs = num_envs
-        self.render_mode = first.render_mode
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self._obs = np.zeros((num_envs, *shape), box.dtype)
+        self._envs, self._read_action, self._read_obs = list(envs), read_action, read_obs
+        self._xy, self._lead = xy, lead
+        self.metadata = facts | ({"agents": lead[0]} if lead else {})
+        self.single_action_space, self.single_observation_space = action, obs
+        self.num_envs = num_envs = len(self._envs)
+        self.render_mode = self._envs[0].render_mode
+        self.observation_space = batch_space(obs, num_envs)
+        self.action_space = batch_space(action, num_envs)
+        self._obs = np.zeros((num_envs, *obs.shape), obs.dtype)
         self._generators: list[np.random.Generator] | None = None
         self._pending: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -131,7 +99,7 @@ class Gymnasium(VectorEnv):
         if self._pending is None:
             raise RuntimeError("step_wait() without step_async()")
         (actions, active), self._pending = self._pending, None
-        reward = np.zeros(self.num_envs)
+        reward = np.zeros((self.num_envs, *self._lead))
         terminated, truncated = np.zeros(self.num_envs, dtype=bool), np.zeros(self.num_envs, dtype=bool)
         for row in np.flatnonzero(active).tolist():
             action = self._read_action(actions[row])
@@ -154,7 +122,7 @@ class Gymnasium(VectorEnv):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Starts the episodes that come next in the saved generators; the interrupted ones are lost."""
         if set(state) != {"generator"} or len(state["generator"]) != self.num_envs:
-            raise ValueError(f"env state of another env: this is a Gymnasium id with env.num_envs={self.num_envs}")
+            raise ValueError(f"env state of another env: this one has env.num_envs={self.num_envs}")
         self._generators = [generator_of(0, row) for row in range(self.num_envs)]
         for generator, packed in zip(self._generators, state["generator"], strict=True):
             unpack(generator, packed)
@@ -191,7 +159,69 @@ class Gymnasium(VectorEnv):
         self._obs[row] = self._read_obs(obs)
 
     def _info(self, obs: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
-        return {} if self._xy is None else {"xy": obs[:, self._xy].astype(np.float64), "_xy": mask.copy()}
+        return {} if self._xy is None else {"xy": obs[..., self._xy].astype(np.float64), "_xy": mask.copy()}
+
+
+class Gymnasium(Rows):
+    """Rows of a Gymnasium id.
+
+    Box observations keep their shape; float ones become float32 and others keep their dtype. Discrete observations
+    become one-hot.
+
+    Args:
+        id: of a registered env. With `module:` in it, that module is imported, which needs `trust_module`.
+        num_envs: rows.
+        kwargs: for `gymnasium.make`.
+        horizon: env steps until truncation; None is the id's own.
+        xy: two indices of a flat observation that become `info["xy"]`, or None.
+        cell: side of a coverage cell of `info["xy"]`; only with `xy`.
+        trust_module: whether an id may import a module, which runs its code.
+
+    Raises:
+        ValueError: the id is unknown, lacks a package or a horizon, or has a space that is not supported.
+    """
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        num_envs: int = 8,
+        kwargs: Mapping[str, Any] = NOTHING,
+        horizon: int | None = None,
+        xy: Sequence[int] | None = None,
+        cell: float = 1.0,
+        trust_module: bool = False,
+    ):
+        whole(1, num_envs=num_envs)
+        positive(cell=cell)
+        if horizon is not None:
+            whole(1, horizon=horizon)
+        envs = [_make(id, dict(kwargs), horizon, trust_module) for _ in range(num_envs)]
+        first = envs[0]
+        limit = horizon or (first.spec.max_episode_steps if first.spec else None)
+        if limit is None:
+            raise ValueError(f"env.horizon=null: {id} has no time limit of its own; set one")
+        read_obs, box = _observation(id, first.observation_space)
+        space = first.action_space
+        super().__init__(
+            envs,
+            read_action=_action_reader(id, space),
+            read_obs=read_obs,
+            obs=box,
+            action=Discrete(int(space.n)) if isinstance(space, Discrete) else Box(-1.0, 1.0, space.shape, np.float32),
+            xy=None if xy is None else _indices(xy, box.shape),
+            facts=metadata(
+                horizon=limit,
+                widths={"obs": box.shape[0]} if len(box.shape) == 1 else {},
+                parts=["obs"],
+                infos=[] if xy is None else ["xy"],
+                views=MappingProxyType({}),
+                coverage=None if xy is None else {"key": "xy", "cell": cell},
+                record=[],
+                fps=first.metadata.get("render_fps") or 30,
+                exact_resume=False,
+            ),
+        )
 
 
 def _make(id: str, kwargs: dict[str, Any], horizon: int | None, trust_module: bool) -> gymnasium.Env:

@@ -1,4 +1,4 @@
-"""Pictures of a point in the plane, drawn with Pillow."""
+"""Pictures of points in the plane, drawn with Pillow."""
 
 from collections.abc import Sequence
 
@@ -47,30 +47,56 @@ class PlanePicture:
 
     def frame(self, now: Arrays, *, width: int, height: int, camera: str) -> np.ndarray:
         """now (xy, and goal where there is one) to (height, width, 3) uint8. Any camera looks from above."""
-        mid_x, mid_y = now["xy"] if self._centre is None else self._centre
-        wide, high = width * _SMOOTH, height * _SMOOTH
-        scale = min(wide, high) / (2 * self._extent)  # pixels a unit
-        image = Image.fromarray(_floor(wide, high, scale, (mid_x - self._corner, mid_y - self._corner)))
-        draw = ImageDraw.Draw(image, "RGBA")
-
-        def disc(xy: np.ndarray, radius: float, fill: tuple[int, ...], outline: tuple[int, ...] | None = None) -> None:
-            x, y = wide / 2 + (xy[0] - mid_x) * scale, high / 2 - (xy[1] - mid_y) * scale
-            draw.ellipse(
-                [x - radius, y - radius, x + radius, y + radius], fill=fill, outline=outline, width=2 * _SMOOTH
-            )
-
-        for left, right, bottom, top in self._walls:
-            x, y = wide / 2 + (left - mid_x) * scale, high / 2 - (top - mid_y) * scale
-            draw.rectangle([x, y, x + (right - left) * scale, y + (top - bottom) * scale], fill=_WALL)
-        small = min(wide, high) / 22
+        centre = now["xy"] if self._centre is None else self._centre
+        canvas = Canvas(width, height, extent=self._extent, centre=centre, corner=self._corner)
+        for wall in self._walls:
+            canvas.wall(wall)
         if self._goal_radius is not None:
-            disc(now["goal"], self._goal_radius * scale, _GOAL, _GOAL[:3])
-        disc(np.zeros(2), small / 3, _START)
-        disc(now["xy"], small, _POINT, (255, 255, 255))
-        return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+            canvas.disc(now["goal"], self._goal_radius, _GOAL, _GOAL[:3])
+        canvas.disc(np.zeros(2), canvas.small / 3, _START)
+        canvas.disc(now["xy"], canvas.small, _POINT, (255, 255, 255))
+        return canvas.finished()
 
     def close(self) -> None:
         pass
+
+
+class Canvas:
+    """A piece of the checkered floor, of 1 x 1 squares, seen from above, to draw on.
+
+    Args:
+        width, height: pixels. extent: half of the shorter side that is shown, around the centre.
+        corner: x and y at which squares of the floor meet.
+    """
+
+    def __init__(
+        self, width: int, height: int, *, extent: float, centre: Sequence[float] | np.ndarray, corner: float = 0
+    ):
+        self._size, self._mid_x, self._mid_y = (width, height), float(centre[0]), float(centre[1])
+        self._wide, self._high = width * _SMOOTH, height * _SMOOTH
+        self._scale = min(self._wide, self._high) / (2 * extent)  # pixels a unit
+        self.small = min(self._wide, self._high) / 22 / self._scale  # a radius that can just be seen well
+        middle = (self._mid_x - corner, self._mid_y - corner)
+        self._image = Image.fromarray(_floor(self._wide, self._high, self._scale, middle))
+        self._draw = ImageDraw.Draw(self._image, "RGBA")
+
+    def disc(
+        self, xy: np.ndarray, radius: float, fill: tuple[int, ...] | None, outline: tuple[int, ...] | None = None
+    ) -> None:
+        """radius: in the units of the floor."""
+        (x, y), r = self._pixel(*xy), radius * self._scale
+        self._draw.ellipse([x - r, y - r, x + r, y + r], fill=fill, outline=outline, width=2 * _SMOOTH)
+
+    def wall(self, area: Area) -> None:
+        left, right, bottom, top = area
+        self._draw.rectangle([*self._pixel(left, top), *self._pixel(right, bottom)], fill=_WALL)
+
+    def finished(self) -> np.ndarray:
+        """(height, width, 3) uint8."""
+        return np.asarray(self._image.resize(self._size, Image.Resampling.LANCZOS))
+
+    def _pixel(self, x: float, y: float) -> tuple[float, float]:
+        return self._wide / 2 + (x - self._mid_x) * self._scale, self._high / 2 - (y - self._mid_y) * self._scale
 
 
 def _floor(wide: int, high: int, scale: float, centre: tuple[float, float]) -> np.ndarray:

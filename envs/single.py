@@ -12,6 +12,7 @@ class Single(gymnasium.Env):
     """A batched env of one row, without its autoreset: the observation of a step that ends an episode is the last one.
 
     `reset()` after an end goes on with the episode that the batched env has already begun, so both see the same ones.
+    Of a team it is all agents' observations and actions (agents, ...), and the sum of their rewards.
 
     Args:
         env: with `num_envs` 1. It is closed with this one.
@@ -52,7 +53,7 @@ class Single(gymnasium.Env):
         if terminated[0] or truncated[0]:
             self._began = obs[0], _row(info)
         final = _row(info["final_info"])
-        return info["final_obs"][0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), final
+        return info["final_obs"][0], float(reward[0].sum()), bool(terminated[0]), bool(truncated[0]), final
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
         """The current frame (H, W, 3) uint8. After an end it shows the next episode's start."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from envs.memory import Arrays, Layout
-from envs.task import Task, num_actions
+from envs.task import Task, num_actions, team
 
 
 def layout(task: Task, observe: Sequence[str], dtype: str, n: int) -> tuple[Layout, dict[str, int]]:
@@ -14,14 +14,14 @@ def layout(task: Task, observe: Sequence[str], dtype: str, n: int) -> tuple[Layo
     simulator = task.simulator(1)
     shapes = {**simulator.shapes, **task.own}
     now = {name: np.zeros((1, *shape)) for name, shape in shapes.items()}
-    widths = {name: task.parts()[name](now).shape[1] for name in observe}
-    dim = sum(widths.values())
+    widths = {name: task.parts()[name](now).shape[-1] for name in observe}
+    lead, dim = (n, *team(simulator)), sum(widths.values())
     entries: dict[str, tuple[tuple[int, ...], str]] = {
-        "action": ((n, simulator.action_dim), "float32") if num_actions(simulator) is None else ((n,), "int64"),
+        "action": ((*lead, simulator.action_dim), "float32") if num_actions(simulator) is None else (lead, "int64"),
         "active": ((n,), "bool"),
-        "obs": ((n, dim), dtype),
-        "final_obs": ((n, dim), dtype),
-        "reward": ((n,), "float64"),
+        "obs": ((*lead, dim), dtype),
+        "final_obs": ((*lead, dim), dtype),
+        "reward": (lead, "float64"),
         "terminated": ((n,), "bool"),
         "truncated": ((n,), "bool"),
     }
@@ -74,7 +74,7 @@ class Slice:
         reward = self._task.reward(self._before, now, control, self._simulator.dt)
         self._task.advance(now, np.flatnonzero(active).tolist(), self._generators)
         self._clock += active
-        arrays["reward"][:] = np.where(active, reward, 0.0)
+        arrays["reward"][:] = np.where(active.reshape(-1, *[1] * (reward.ndim - 1)), reward, 0.0)
         np.logical_and(self._task.terminated(now), active, out=arrays["terminated"])
         np.logical_and(self._clock >= self._horizon, active, out=arrays["truncated"])
         self._observe("final_obs", "final_info/")
@@ -115,7 +115,7 @@ class Slice:
             self._clock[row] = 0
 
     def _observe(self, obs: str, info: str) -> None:
-        np.concatenate([read(self._now) for read in self._parts], axis=1, out=self._arrays[obs], casting="same_kind")
+        np.concatenate([read(self._now) for read in self._parts], axis=-1, out=self._arrays[obs], casting="same_kind")
         for name, read in self._infos.items():
             self._arrays[info + name][...] = read(self._now)
 

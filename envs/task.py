@@ -19,6 +19,7 @@ class Simulator(Protocol):
     dt: float  # seconds of one env step
     action_dim: int
     # num_actions: int, where an action is one of so many and not a point in a box
+    # agents: int, where a row is a team: then actions, parts and rewards have an axis of so many after that of the rows
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]: ...  # name -> shape of one row, all float64
@@ -28,7 +29,8 @@ class Simulator(Protocol):
 
     def bind(self, arrays: Arrays) -> None: ...
 
-    # (n, action_dim) float32, or (n,) int64 where there are num_actions -> what the actuators get
+    # (n, action_dim) float32, (n, agents, action_dim) of a team, or (n,) int64 where there are num_actions
+    # -> what the actuators get
     def control(self, action: np.ndarray) -> np.ndarray: ...
 
     def step(self, control: np.ndarray, rows: Sequence[int]) -> None: ...
@@ -43,6 +45,12 @@ class Simulator(Protocol):
 def num_actions(simulator: Simulator) -> int | None:
     """How many actions there are to choose from; None where they are a box."""
     return getattr(simulator, "num_actions", None)
+
+
+def team(simulator: Simulator) -> tuple[int, ...]:
+    """The agents axis: (agents,), or () where a row is one body."""
+    agents = getattr(simulator, "agents", None)
+    return () if agents is None else (int(agents),)
 
 
 class Picture(Protocol):
@@ -71,7 +79,7 @@ class Task(ABC):
 
     @abstractmethod
     def parts(self) -> dict[str, Read]:
-        """All parts that an observation can be made of, each (n, d)."""
+        """All parts that an observation can be made of, each (n, d); of a team (n, agents, d)."""
 
     @abstractmethod
     def start(self, generator: np.random.Generator, initial: Mapping[str, np.ndarray]) -> Arrays:
@@ -79,7 +87,7 @@ class Task(ABC):
 
     @abstractmethod
     def reward(self, before: Arrays, now: Arrays, control: np.ndarray, dt: float) -> np.ndarray:
-        """(n,) float64. Rows must not depend on each other, here or anywhere below."""
+        """(n,) float64, of a team (n, agents). Rows must not depend on each other, here or anywhere below."""
 
     def advance(self, now: Arrays, rows: Sequence[int], generators: Sequence[np.random.Generator]) -> None:
         """Changes `own` arrays of the rows that have moved, once they are rewarded: the next goal, a count.

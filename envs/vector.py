@@ -13,13 +13,16 @@ from envs.facts import known, metadata
 from envs.memory import Arrays
 from envs.pool import Local, Pool
 from envs.slice import layout
-from envs.task import Picture, Task, num_actions, whole
+from envs.task import Picture, Task, num_actions, team, whole
 
 Step = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 
 
 class BatchedEnv(VectorEnv):
     """`num_envs` rows of a task, with autoreset `SAME_STEP`.
+
+    Where a row is a team, observations, actions and rewards are (num_envs, agents, ...), and `metadata["agents"]` says
+    how many. An episode ends for all of them.
 
     In the step that ends a row's episode, `obs` is already the next episode's first observation;
     `info["final_obs"]` (num_envs, d) has the true last one, and `info["final_info"]` the true last infos. In rows that
@@ -72,7 +75,9 @@ class BatchedEnv(VectorEnv):
         )
         self.num_envs = int(num_envs)
         self.render_mode = "rgb_array"
-        self.single_observation_space = Box(-np.inf, np.inf, (sum(widths.values()),), np.dtype(dtype).type)
+        lead = team(task.simulator(1))
+        self.metadata |= {"agents": lead[0]} if lead else {}
+        self.single_observation_space = Box(-np.inf, np.inf, (*lead, sum(widths.values())), np.dtype(dtype).type)
         self._num_actions = num_actions(task.simulator(1))
         self.single_action_space = (
             Box(-1.0, 1.0, entries["action"][0][1:], np.float32)
@@ -118,8 +123,8 @@ class BatchedEnv(VectorEnv):
         """One env step of the rows in `active` (num_envs,) bool; the other rows do not move in any respect.
 
         Args:
-            actions: (num_envs, action_dim) in [-1, 1]; beyond that it is clipped. Where actions are discrete,
-                (num_envs,) whole numbers from 0.
+            actions: (num_envs, action_dim), of teams (num_envs, agents, action_dim), in [-1, 1]; beyond that it is
+                clipped. Where actions are discrete, (num_envs,) whole numbers from 0.
         """
         self.step_async(actions, active)
         return self.step_wait()

@@ -30,13 +30,14 @@ MOMENTS: dict[str, dict[str, Any]] = {
     "rooms": {"steps": 20},
     "walker2d": {"steps": 1, "pose": {3: -0.9, 4: -0.3, 6: -0.1, 7: -0.6}},
 }
+ADAPTERS = ("gymnasium", "mpe")  # that draw by themselves, if at all
 LAYOUTS = {"point_maze": ["u", "medium"], "ant_maze": ["u", "medium"]}
 
 
 def options() -> dict[str, Path]:
     """Name → YAML of every env and task of ours."""
     found = [path for group in ("env", "task") for path in sorted((CONF / group).glob("*.yaml"))]
-    return {path.stem: path for path in found if path.stem != "gymnasium"}
+    return {path.stem: path for path in found if path.stem not in ADAPTERS}
 
 
 def build(path: Path, **changes: Any) -> Any:
