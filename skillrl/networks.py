@@ -172,6 +172,33 @@ class Critic(nn.Module):
         return q.sum(-1)
 
 
+class TeamCritic(Critic):
+    """A centralised critic: for each agent of a team the Q of what all of them see and do, (ensemble, B, agents, C).
+
+    obs is (B, agents, D), action (B, agents, A), and z one for the team, (B, ...).
+    """
+
+    def __init__(
+        self,
+        obs: Field,
+        action: Field,
+        space: SkillSpace,
+        hidden_dims: Sequence[int],
+        *,
+        ensemble: int = 2,
+        channels: int = 1,
+    ):
+        agents = obs.shape[0]
+        super().__init__(
+            obs.as_one(), action.as_one(), space, hidden_dims, ensemble=ensemble, channels=agents * channels
+        )
+        self.agents, self.channels = agents, channels
+
+    def forward(self, obs: Tensor, z: Tensor, action: Tensor) -> Tensor:
+        q = super().forward(obs.flatten(-2), z, action.flatten(-2))  # (ensemble, B, agents · C)
+        return q.unflatten(-1, (self.agents, self.channels))
+
+
 class SuccessorCritic(Critic):
     """ψ(obs, a, z): the discounted sum of steps in a latent space, one channel an axis. The actor climbs ψ·z."""
 

@@ -3,6 +3,7 @@
 Nothing here knows an algorithm, an env or a network.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -27,6 +28,12 @@ class Batch(dict[str, Tensor]):
     def replace(self, **changes: Tensor) -> "Batch":
         """A copy with some entries exchanged or added; the tensors themselves are shared."""
         return Batch({**self, **changes})
+
+    def as_one(self) -> "Batch":
+        """A team's batch as that of one body, for who has one discount for all of it: what the agents observe side by
+        side, and the sum of their rewards."""
+        seen = {name: self[name].flatten(-2) for name in ("obs", "next_obs")}
+        return self.replace(reward=self["reward"].sum(-1), discount=self["discount"][..., 0], **seen)
 
     def flat(self) -> "Batch":
         """The real entries of rollouts (N, T, ...), row after row: (B, ...). What has no ``mask`` is that already."""
@@ -73,6 +80,10 @@ class Field:
         """Length of the last axis."""
         return self.shape[-1]
 
+    def as_one(self) -> "Field":
+        """A team's as one: (agents, D) → (agents · D,), agent by agent; the parts lose their names."""
+        return Field((math.prod(self.shape),), self.dtype)
+
     def parts(self, view: str | None) -> tuple[str, ...]:
         """The part names of a view; ``None`` is everything, and a part's own name is a view of that part."""
         if view is None:
@@ -117,7 +128,10 @@ class Field:
 
 @dataclass(frozen=True)
 class Spec:
-    """What a learner may know of an env; a box action lies in [-1, 1]."""
+    """What a learner may know of an env; a box action lies in [-1, 1].
+
+    With ``agents`` > 1 a row of the env is a team: obs is (agents, D), action (agents, A) and reward (agents,).
+    """
 
     obs: Field
     action: Field | Discrete

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import Generator, nn
 
-from skillrl.networks import Critic
+from skillrl.networks import Critic, TeamCritic
 from skillrl.skill_policy import ActorPolicy, SkillPolicy
 from skillrl.skill_spaces import SkillSpace
 from skillrl.spec import Batch, Discrete, Field, Metrics, Need, Spec
@@ -69,17 +69,23 @@ def build(
     action: Field | Discrete,
     space: SkillSpace,
     hidden_dims: Sequence[int],
-    critic: Callable[..., Critic] = Critic,
+    critic: Callable[..., Critic] | None = None,
     policy_class: type[SkillPolicy] | None = None,
     **arguments: Any,
 ) -> tuple[SkillPolicy, Agent]:
     """A policy and the agent that trains it, with networks of ``hidden_dims``.
 
     agent: the class, or a partial of it. critic: likewise, of agents with a Q of box actions; with channels for a
-        vector reward.
+        vector reward. None: ``usual_critic``.
     policy_class: instead of the agent's own, called with ``arguments`` too.
     """
     agent_class: Any = getattr(agent, "func", agent)
     policy_class, arguments = policy_class or agent_class.policy_class, {**agent_class.policy_arguments, **arguments}
     policy: Any = policy_class(obs=obs, action=action, space=space, hidden_dims=hidden_dims, **arguments)
-    return policy, agent(spec, actor=policy.actor, critic=agent_class.critic_of(policy, critic, hidden_dims))
+    made = agent_class.critic_of(policy, critic or usual_critic(spec), hidden_dims)
+    return policy, agent(spec, actor=policy.actor, critic=made)
+
+
+def usual_critic(spec: Spec) -> type[Critic]:
+    """Of one body; of a team, one that sees all of it, though each agent acts by what it sees itself."""
+    return Critic if spec.agents == 1 else TeamCritic

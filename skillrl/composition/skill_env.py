@@ -49,6 +49,7 @@ class SkillVectorEnv(VectorEnv):
 
     The reward is Σ γ^i r_i over the steps that were really made; ``info["duration"]`` (N,) counts them and
     ``info["discount"]`` is γ^k·(1 − terminated). Rows whose decision ended wait for the others and are not stepped.
+    A team's reward is the sum of its agents'.
 
     Args:
         env: a vector env of ours. policy: the skills; they are frozen. hold: env steps a decision lasts at most.
@@ -123,7 +124,9 @@ class SkillVectorEnv(VectorEnv):
             if decisions is None:
                 continue
             rows = decisions["row"]
-            reward[rows], discount[rows] = decisions["reward"], decisions["discount"]
+            team = decisions["reward"].ndim > 1  # whose agents' rewards add up, and have one discount here
+            reward[rows] = decisions["reward"].sum(-1) if team else decisions["reward"]
+            discount[rows] = decisions["discount"][..., 0] if team else decisions["discount"]
             duration[rows] = decisions["duration"]
             terminated[rows], truncated[rows] = step["terminated"][rows], step["truncated"][rows]
             final_obs[rows] = step["next_obs"][rows]

@@ -44,6 +44,9 @@ class RL(Controller):
         super().__init__(spec, skills, hold=hold)
         obs = spec.obs.select(obs_view)
         self.columns, self.batch_size = spec.obs.columns(obs), batch_size
+        self.team = spec.agents > 1
+        if self.team:
+            obs = obs.as_one()  # one choice for all of them, by what all of them see
         action = skills.space.action()
         chooser = Spec(obs, action, horizon=spec.horizon)
         self.chooser, self.agent = build(
@@ -69,7 +72,9 @@ class RL(Controller):
             z=nothing,
             next_z=nothing,
         )
-        return self.agent.update(seen, self.generator) | {"reward/decision": batch.flat()["reward"].mean()}
+        if self.team:
+            seen = seen.as_one()
+        return self.agent.update(seen, self.generator) | {"reward/decision": seen.flat()["reward"].mean()}
 
 
 class Choosing(Selector):
@@ -82,6 +87,7 @@ class Choosing(Selector):
         self, obs: Tensor, carry: Carry, policy_carry: Carry, first: Tensor, generator: Generator, deterministic: bool
     ) -> Selection:
         seen = obs[..., columns_on(self.controller.columns, obs.device)]
+        seen = seen.flatten(-2) if self.controller.team else seen
         nothing = torch.zeros(len(first), dtype=torch.int64, device=obs.device)
         choice, extras = self.controller.chooser.act(seen, nothing, deterministic=deterministic, generator=generator)
         return Selection(self.controller.skills.space.project(choice), extras={"choice": choice, **extras})

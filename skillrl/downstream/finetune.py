@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skillrl.agents.base import Agent, build, check_whole
+from skillrl.agents.base import Agent, build, check_whole, usual_critic
 from skillrl.agents.sac import SAC
 from skillrl.data.collector import Collector
 from skillrl.downstream.base import Measured, Use
@@ -130,7 +130,7 @@ class Finetuned(Learner):
         self.policy, self.agent = build(
             agent,
             spec,
-            critic=lambda *shapes: with_tensors(Critic(*shapes), tensors),  # type: ignore[arg-type]
+            critic=lambda *shapes: with_tensors(usual_critic(spec)(*shapes), tensors),  # type: ignore[arg-type]
             policy_class=partial(copy_of, skills, self.kept_actor),  # type: ignore[arg-type]
             **skills.arguments,
         )
@@ -202,7 +202,8 @@ class Finetuned(Learner):
             step, _ = play.tick(running)
             store(state, step, None)
             state.env_steps += int(running.sum())
-            returns += torch.where(running, step["reward"], 0.0)
+            paid = step["reward"] if step["reward"].ndim == 1 else step["reward"].sum(-1)  # of a team
+            returns += torch.where(running, paid, 0.0)
             running = running & ~(step["terminated"] | step["truncated"])
         return returns[: len(skills)].tolist()
 

@@ -29,7 +29,8 @@ class Imitate(Use):
 
     Args:
         expert: an .npz with ``observations`` of the task, (T, obs_dim), or (R, T, obs_dim) and perhaps
-            ``observations_length`` (R,): a run's ``eval/trajectories.npz`` is such a file.
+            ``observations_length`` (R,): a run's ``eval/trajectories.npz`` is such a file. Of a team each observation
+            is (agents, obs_dim).
         expert_row: which of R.
     """
 
@@ -103,21 +104,24 @@ class Imitator(Controller):
 
 
 def read_expert(path: str, row: int, spec: Spec) -> np.ndarray:
-    """Observations (T, obs_dim). Errors: ValueError, in a line, where the file holds none for an env of ``spec``."""
-    where = f"downstream.expert {path}"
+    """Observations (T, obs_dim), of a team (T, agents, obs_dim).
+
+    Errors: ValueError, in a line, where the file holds none for an env of ``spec``.
+    """
+    where, wanted = f"downstream.expert {path}", ", ".join(map(str, spec.obs.shape))
     if not Path(path).is_file():
-        raise ValueError(f"{where} is no file: give an .npz with observations (T, {spec.obs.dim})")
+        raise ValueError(f"{where} is no file: give an .npz with observations (T, {wanted})")
     try:
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in ("observations", "observations_length") if name in file}
         observations = np.asarray(found["observations"], np.float32)
     except (KeyError, OSError, ValueError, EOFError) as error:
         raise ValueError(f"{where} has no array called observations that can be read") from error
-    if observations.ndim == 2:
+    if observations.ndim == 1 + len(spec.obs.shape):
         observations = observations[None]
-    if observations.ndim != 3 or observations.shape[-1] != spec.obs.dim or not np.isfinite(observations).all():
+    if observations.shape[2:] != spec.obs.shape or not np.isfinite(observations).all():
         shape = f"{found['observations'].shape}"
-        raise ValueError(f"{where}: observations are {shape}, of this task they must be finite and (T, {spec.obs.dim})")
+        raise ValueError(f"{where}: observations are {shape}, of this task they must be finite and (T, {wanted})")
     if not 0 <= row < len(observations):
         raise ValueError(f"downstream.expert_row is {row}: {path} has rows 0 to {len(observations) - 1}")
     stop = found["observations_length"][row] if "observations_length" in found else observations.shape[1]
@@ -125,9 +129,11 @@ def read_expert(path: str, row: int, spec: Spec) -> np.ndarray:
 
 
 def path_distance(paths: np.ndarray, expert: np.ndarray) -> np.ndarray:
-    """(R, T, D) and (T', D) → (R,): mean over the expert's steps of the Euclidean distance, step by step.
+    """(R, T, D) and (T', D) → (R,): mean over the expert's steps of the Euclidean distance, step by step, and over the
+    agents of a team, (R, T, agents, D).
 
     A path that is shorter than the expert's stays where it ended.
     """
     at = np.minimum(np.arange(len(expert)), paths.shape[1] - 1)
-    return np.linalg.norm(paths[:, at] - expert, axis=-1).mean(1)
+    apart = np.linalg.norm(paths[:, at] - expert, axis=-1)  # (R, T', ...)
+    return apart.reshape(len(apart), -1).mean(1)

@@ -14,7 +14,7 @@ import numpy as np
 
 from skillrl.evaluation import panels
 from skillrl.evaluation.curves import STEPS, USES, axis_of, baselines, curves_of, read_curves, slug
-from skillrl.evaluation.metrics import coverage_so_far
+from skillrl.evaluation.metrics import coverage_so_far, of_each
 from skillrl.evaluation.theme import BAD, GOOD, blank, save, skill_colours
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from skillrl.evaluation.theme import Draw
+
+
+ENDS = "os^DvP*X"
+"""The marks at the ends of the first, second, ... agent's paths."""
 
 
 def draw_all(run_dir: Path) -> None:
@@ -72,16 +76,17 @@ def trajectories(arrays: dict[str, np.ndarray], scores: dict[str, Any], ink: dic
     classed = bool((arrays["label"] >= 0).any())
     rows = np.flatnonzero(arrays["label"] >= 0) if classed else arrays["spread"]
     labels = arrays["label"][rows] if classed else np.zeros(len(rows), dtype=int)
-    coordinates = moving(arrays["coordinates"])
+    teams = moving(of_each(arrays["coordinates"], int(arrays.get("agents", 1))))  # (agents, R, T + 1, D)
     figure, axes = blank(4.2, 4.8)
     colours = skill_colours(int(labels.max()) + 1)
-    paths = []
     order = np.random.default_rng(0).permutation(len(rows))  # no skill lies on top of all the others
-    for row, label in zip(rows[order], labels[order], strict=True):
-        path = coordinates[row, : arrays["length"][row] + 1]  # (t + 1, D)
-        paths.append((_curve(path), colours[label]))
-    _draw(axes, paths, paths)
-    _frame(axes, coordinates[rows], scores.get("coverage_cell"), ink)
+    for agent, coordinates in enumerate(teams):
+        paths = []
+        for row, label in zip(rows[order], labels[order], strict=True):
+            path = coordinates[row, : arrays["length"][row] + 1]  # (t + 1, D)
+            paths.append((_curve(path), colours[label]))
+        _draw(axes, paths, paths, agent)
+    _frame(axes, np.concatenate(teams[:, rows]), scores.get("coverage_cell"), ink)
     if len(colours) > 1:
         _legend(figure, axes, colours)
     return figure
@@ -91,18 +96,21 @@ def control_trajectories(arrays: dict[str, np.ndarray], ink: dict[str, Any]) -> 
     """The controller's episodes: the colour is the skill in use, a ring the goal (green when it was reached)."""
     from matplotlib.patches import Circle
 
-    coordinates, z = moving(arrays["control_coordinates"]), arrays["control_z"]
+    teams = moving(of_each(arrays["control_coordinates"], int(arrays.get("agents", 1))))  # (agents, R, T + 1, D)
+    z = arrays["control_z"]
     figure, axes = blank(4.2, 4.8)
     discrete = z.ndim == 2 and np.issubdtype(z.dtype, np.integer)
     count = int(max(z.max(), arrays["label"].max())) + 1 if discrete else 1
     colours = skill_colours(count)
-    pieces, last = [], []
-    for row, length in enumerate(arrays["control_length"]):
-        used = z[row, :length] if discrete else np.zeros(length, dtype=int)
-        for start, stop in runs(used):
-            pieces.append((_curve(coordinates[row, start : stop + 1], start), colours[used[start]]))
-        last.append(pieces[-1])
-    _draw(axes, pieces, last)
+    for agent, coordinates in enumerate(teams):
+        pieces, last = [], []
+        for row, length in enumerate(arrays["control_length"]):
+            used = z[row, :length] if discrete else np.zeros(length, dtype=int)
+            for start, stop in runs(used):
+                pieces.append((_curve(coordinates[row, start : stop + 1], start), colours[used[start]]))
+            last.append(pieces[-1])
+        _draw(axes, pieces, last, agent)
+    coordinates = np.concatenate(teams)
     goal, success, radius = (arrays[f"control_{name}"] for name in ("goal", "success", "goal_radius"))
     if goal.shape[-1] == 2 and coordinates.shape[-1] == 2 and len(success):
         for place in np.unique(goal, axis=0):
@@ -139,7 +147,7 @@ def confusion(shares: np.ndarray, ink: dict[str, Any]) -> "Figure":
 
 
 def moving(coordinates: np.ndarray) -> np.ndarray:
-    """(R, T + 1, D) without the y of a body that moves along x only: it is drawn over time."""
+    """(..., R, T + 1, D) without the y of a body that moves along x only: it is drawn over time."""
     on_a_line = coordinates.shape[-1] == 2 and np.ptp(coordinates[..., 1]) == 0
     return coordinates[..., :1] if on_a_line else coordinates
 
@@ -158,14 +166,15 @@ def _curve(path: np.ndarray, first: int = 0) -> np.ndarray:
 Path2D = tuple[np.ndarray, str]  # (t, 2) points and their colour
 
 
-def _draw(axes: "Axes", paths: Sequence[Path2D], ended: Sequence[Path2D]) -> None:
-    """Lines in their colours, and a dot where each of ``ended`` ends."""
+def _draw(axes: "Axes", paths: Sequence[Path2D], ended: Sequence[Path2D], agent: int = 0) -> None:
+    """Lines in their colours, and a mark where each of ``ended`` ends: a dot, or another for another agent."""
     from matplotlib.collections import LineCollection
 
-    points, colours = zip(*paths, strict=True)
-    axes.add_collection(LineCollection(points, colors=colours, lw=1.1, alpha=0.75, capstyle="round", zorder=3))
+    points, shades = zip(*paths, strict=True)
+    axes.add_collection(LineCollection(points, colors=shades, lw=1.1, alpha=0.75, capstyle="round", zorder=3))
     ends = np.array([curve[-1] for curve, _ in ended])
-    axes.scatter(ends[:, 0], ends[:, 1], s=11, c=[colour for _, colour in ended], linewidths=0, zorder=4)
+    mark, colours = ENDS[agent % len(ENDS)], [colour for _, colour in ended]
+    axes.scatter(ends[:, 0], ends[:, 1], s=11, c=colours, marker=mark, linewidths=0, zorder=4)
     axes.autoscale_view()
 
 

@@ -1,5 +1,7 @@
 """What is measured of skills, as pure functions of arrays. R rollouts of at most T steps, coordinates (R, T + 1, D).
 
+Of a team D holds the coordinates of all agents side by side: its cells and its classifier are of all of them together.
+
 The fresh classifier is a small MLP, trained from scratch on the cells that half of the rollouts visited. It sees each
 cell twice: standardised, and on a logarithmic scale round the middle. A table of cells (one-hot) would know nothing of
 a cell next door, so it would fail the very skills that go far; raw coordinates would let it read an untrained network's
@@ -76,10 +78,15 @@ def coverage_so_far(coordinates: np.ndarray, length: np.ndarray, cell: float) ->
     return np.bincount(steps[first], minlength=coordinates.shape[1]).cumsum()
 
 
-def displacement(coordinates: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """(R,): the distance from a rollout's start to its end, in units of the coordinates."""
-    ends = coordinates[np.arange(len(length)), length]  # (R, D)
-    return np.linalg.norm(ends - coordinates[:, 0], axis=-1)
+def displacement(coordinates: np.ndarray, length: np.ndarray, agents: int = 1) -> np.ndarray:
+    """(R,): the distance from a rollout's start to its end, in the coordinates' units; of a team, its agents' mean."""
+    way = coordinates[np.arange(len(length)), length] - coordinates[:, 0]  # (R, agents · D)
+    return np.linalg.norm(way.reshape(len(way), agents, -1), axis=-1).mean(-1)
+
+
+def of_each(coordinates: np.ndarray, agents: int) -> np.ndarray:
+    """The coordinates (R, T + 1, agents · D) of a team's agents, one after the other: (agents, R, T + 1, D)."""
+    return np.moveaxis(coordinates.reshape(*coordinates.shape[:2], agents, -1), 2, 0)
 
 
 def cell_table(coordinates: np.ndarray, length: np.ndarray, cell: float) -> Table:

@@ -133,6 +133,7 @@ def skill_metrics(
     scores |= dict.fromkeys(
         ("state_coverage", "displacement_median", "discriminability", "discriminability_permuted", "effective_skills")
     )
+    scores["discriminability_agents"] = None
     recognition = None
     if cell is not None:
         scores["state_coverage"] = metrics.state_coverage(spread.coordinates, spread.length, cell)
@@ -143,6 +144,13 @@ def skill_metrics(
         scores["discriminability"] = recognition.accuracy
         scores["discriminability_permuted"] = metrics.permuted_accuracy(table, labels, k, seed=seed)
         scores["effective_skills"] = recognition.effective_skills
+        if told.agents > 1:  # what each agent alone tells of the team's skill
+            tables = [
+                metrics.cell_table(own, known.length, cell) for own in metrics.of_each(known.coordinates, told.agents)
+            ]
+            scores["discriminability_agents"] = [
+                metrics.recognise(own, labels, k, seed=seed).accuracy for own in tables
+            ]
     everything = metrics.obs_table(known.obs, known.length) if has_skills else None
     scores["discriminability_obs"] = everything and metrics.recognise(everything, labels, k, seed=seed).accuracy
     return scores, recognition
@@ -187,7 +195,7 @@ def _untrained(
 
 
 def _displacement(told: Trajectories) -> float:
-    return float(np.median(metrics.displacement(told.coordinates, told.length)))
+    return float(np.median(metrics.displacement(told.coordinates, told.length, told.agents)))
 
 
 def _cell(env: Any) -> float | None:
@@ -201,7 +209,8 @@ def _goal(env: Any, episodes: Trajectories) -> np.ndarray:
     Success is then not about the place where the goal was first.
     """
     start, stop = env.metadata.get("obs_names", {}).get("goal", (0, 0))
-    goals = episodes.obs[:, :, start:stop]  # (R, T + 1, D)
+    goals = episodes.obs[..., start:stop]  # (R, T + 1, D)
+    goals = goals.reshape(*goals.shape[:2], math.prod(goals.shape[2:]))
     return goals[:, 0, :0] if (goals != goals[:, :1]).any() else goals[:, 0]
 
 
@@ -226,8 +235,9 @@ def _skill_arrays(told: Trajectories, deal: Deal, recognition: metrics.Recogniti
         "z": deal.z.cpu().numpy(),  # (R, ...)
         "spread": deal.spread,  # (48,) rows of the coverage and displacement measures
         "returns": told.returns,  # (R,)
+        "agents": np.array(told.agents),  # coordinates are those of so many, side by side
     }
-    if told.obs.ndim == 3:  # for whoever is to imitate them; pictures would be too much
+    if told.obs.ndim - (told.agents > 1) == 3:  # for whoever is to imitate them; pictures would be too much
         shown = [int(np.flatnonzero(deal.labels == label)[0]) for label in np.unique(deal.labels[deal.labels >= 0])]
         shown = shown or [0]
         arrays["observations"] = told.obs[shown].astype(np.float32)  # (K, T + 1, obs_dim) a rollout of each skill

@@ -77,7 +77,8 @@ def build_report(run_dir: str | Path) -> Path:
 def _skills(run: Path, scores: dict[str, Any]) -> tuple[str, str] | None:
     film = videos(run, "skills", "Every skill from the same kind of start. A small map shows the path in the plane.")
     ways = image(
-        run, "trajectories", "All evaluation rollouts, coloured by skill; dots are ends, + is the median start.",
+        run, "trajectories", "All evaluation rollouts, coloured by skill; dots are ends (other marks: other agents of "
+        "a team), + is the median start.",
         f"Paths of the rollouts. Median distance from start to end: {number(scores.get('displacement_median'))}.",
     )  # fmt: skip
     visited = image(
@@ -107,7 +108,8 @@ def _skill_by_skill(run: Path) -> tuple[list[tuple[str, str, list[str]]], str]:
     labels = arrays.get("label", np.zeros(0, int))
     if "returns" not in arrays or not (labels >= 0).any():
         return [], ""
-    far = displacement(arrays["coordinates"], arrays["length"]) if arrays["coordinates"].shape[-1] else None
+    agents = int(arrays.get("agents", 1))
+    far = displacement(arrays["coordinates"], arrays["length"], agents) if arrays["coordinates"].shape[-1] else None
     heads = ["return, mean", "return, sd", "env steps"]
     heads += ["" if far is None else "distance, median", "recognised" if "confusion" in arrays else ""]
     lines = []
@@ -143,11 +145,18 @@ def _apart(run: Path, scores: dict[str, Any]) -> tuple[str, str] | None:
             percent(scores.get("discriminability_untrained")),
         ),
         ("control: labels shuffled over rollouts, mean of 3", percent(scores.get("discriminability_permuted"))),
+        *_agents(scores),
         ("chance", percent(scores.get("chance"))),
         ("from all of the observation (no fair test)", percent(scores.get("discriminability_obs"))),
     ]
     facts = figure(table(rows), "Share of held-out rollouts whose skill the classifier names.")
     return text, f"<div class='pair'>{matrix}{facts}</div>"
+
+
+def _agents(scores: dict[str, Any]) -> list[tuple[str, str]]:
+    """What each agent of a team tells alone."""
+    told = scores.get("discriminability_agents") or []
+    return [(f"from agent {i} alone", percent(accuracy)) for i, accuracy in enumerate(told)]
 
 
 def _use(run: Path, scores: dict[str, Any], config: dict[str, Any]) -> tuple[str, str] | None:

@@ -29,7 +29,8 @@ class Film:
 class Trajectories:
     """R episodes, padded to the longest (T steps). After its end a row keeps its last observation and coordinates.
 
-    coordinates are those of ``env.metadata["coverage"]["key"]``, D = 0 for an env that states none.
+    coordinates are those of ``env.metadata["coverage"]["key"]``, D = 0 for an env that states none. Of a team they are
+    those of its agents side by side; ``agents`` says how many that are.
     frames: row → one frame for each multiple of ``film.every`` before the row's end.
     """
 
@@ -42,6 +43,7 @@ class Trajectories:
     success: np.ndarray | None  # (R,) bool: whether info["success"] was ever true; None for an env without it
     info: dict[str, np.ndarray] = field(default_factory=dict)  # (R, T, ...) what ``record`` asked for
     frames: dict[int, list[np.ndarray]] = field(default_factory=dict)
+    agents: int = 1
 
     def __len__(self) -> int:
         return len(self.length)
@@ -57,7 +59,7 @@ class Trajectories:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         taken = {name: value[rows] for name, value in values.items() if isinstance(value, np.ndarray)}
         info = {key: value[rows] for key, value in self.info.items()}
-        return Trajectories(**{"success": None, **taken, "info": info})
+        return Trajectories(**{"success": None, **taken, "info": info, "agents": self.agents})
 
 
 def rollout(
@@ -95,7 +97,9 @@ def rollout(
         step = {name: value.cpu().numpy() for name, value in batch.items()}
         steps.append({**step, "ran": running.numpy().copy()})
         running = running & ~(batch["terminated"] | batch["truncated"]).bool().cpu()
-    return _pad(steps, start, key, record, frames)
+    trajectories = _pad(steps, start, key, record, frames)
+    trajectories.agents = spec.agents
+    return trajectories
 
 
 def rollouts(
@@ -118,7 +122,7 @@ def rollouts(
 
 
 def _coordinates(value: Any) -> np.ndarray:
-    """(N,) or (N, D) → (N, D) float64."""
+    """(N,) or (N, D) → (N, D) float64; of a team (N, agents, D) → (N, agents · D)."""
     array = np.asarray(value, dtype=np.float64)
     return array.reshape(len(array), -1)
 
@@ -191,4 +195,5 @@ def _join(parts: list[Trajectories]) -> Trajectories:
         terminated=np.concatenate([part.terminated for part in parts]),
         success=None if successes[0] is None else np.concatenate([s for s in successes if s is not None]),
         info={key: joined([part.info[key] for part in parts], steps, "edge") for key in parts[0].info},
+        agents=parts[0].agents,
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skillrl.evaluation.figures import moving
+from skillrl.evaluation.metrics import of_each
 from skillrl.evaluation.rollouts import Film, Trajectories
 from skillrl.evaluation.theme import BAD, GOOD, skill_colours
 
@@ -27,12 +28,13 @@ def skill_video(told: Trajectories, film: Film, path: Path, *, fps: float) -> No
     """A tile for each filmed row, named "skill i" in the skill's colour, with a small map of where it has been."""
     # Rows are dealt skill 0, 1, ..., K - 1 first, so a filmed row's number is its skill's.
     colours = skill_colours(max(film.rows) + 1)
-    limits = _limits(moving(told.coordinates[list(film.rows)]))
+    teams = of_each(told.coordinates, told.agents)  # (agents, R, T + 1, D)
+    limits = _limits(moving(teams[:, list(film.rows)]))
     tiles, told_of = [], list[str]()
     for row in film.rows:
         length, shots = int(told.length[row]), told.frames[row]
         names = [f"skill {row}" if len(film.rows) > 1 else "policy"] * len(shots)
-        trail = _trail(told.coordinates[row, : length + 1], [colours[row]] * length, film.every, limits)
+        trail = _trail(teams[:, row, : length + 1], [colours[row]] * length, film.every, limits)
         ending = "fell" if told.terminated[row] else ""
         tiles.append(_tiles(shots, names, [colours[row]] * len(shots), trail, ending, QUIET))
         told_of.append(", ".join(filter(None, [names[0], ending])))
@@ -46,9 +48,11 @@ def control_video(used: Trajectories, film: Film, path: Path, *, fps: float, goa
     """
     discrete = used.z.ndim == 2 and np.issubdtype(used.z.dtype, np.integer)
     colours = skill_colours(int(used.z.max()) + 1 if discrete else 1)
-    places = moving(used.coordinates[list(film.rows)])
+    teams = of_each(used.coordinates, used.agents)  # (agents, R, T + 1, D)
+    places = moving(teams[:, list(film.rows)])
     marked = goal.shape[-1] == places.shape[-1]
-    limits = _limits(np.concatenate([places, goal[list(film.rows), None]], 1) if marked else places)
+    goals = np.broadcast_to(goal[list(film.rows), None], (used.agents, len(film.rows), 1, goal.shape[-1]))
+    limits = _limits(np.concatenate([places, goals], 2) if marked else places)
     tiles, told_of = [], list[str]()
     for row in film.rows:
         length, shots = int(used.length[row]), used.frames[row]
@@ -57,7 +61,7 @@ def control_video(used: Trajectories, film: Film, path: Path, *, fps: float, goa
         names = [f"skill {i}" if discrete else _vector(used.z[row, k * film.every]) for k, i in enumerate(shown)]
         taken = [colours[i] for i in skills]
         aim = goal[row] if marked else None
-        trail = _trail(used.coordinates[row, : length + 1], taken, film.every, limits, aim)
+        trail = _trail(teams[:, row, : length + 1], taken, film.every, limits, aim)
         ending, colour = _outcome(used, row)
         tiles.append(_tiles(shots, names, [colours[i] for i in shown], trail, ending, colour))
         told_of.append(f"episode {len(tiles)}: {ending} after {length} env steps")
@@ -75,21 +79,22 @@ def _vector(z: np.ndarray) -> str:
 
 
 def _limits(coordinates: np.ndarray) -> tuple[np.ndarray, float] | None:
-    """The square that shows every path, (centre, half side); None for bodies that do not move in the plane."""
+    """The square that shows every path (..., 2), (centre, half side); None for bodies that do not move in the plane."""
     if coordinates.shape[-1] != 2:
         return None
-    low, high = coordinates.min((0, 1)), coordinates.max((0, 1))
+    low, high = (ends(coordinates.reshape(-1, 2), 0) for ends in (np.min, np.max))
     return (low + high) / 2, 0.55 * max(float((high - low).max()), 1e-3)
 
 
 def _trail(
-    path: np.ndarray,
+    paths: np.ndarray,
     colours: Sequence[str],
     every: int,
     limits: tuple[np.ndarray, float] | None,
     goal: np.ndarray | None = None,
 ) -> list[np.ndarray]:
-    """One inset map (MAP, MAP, 4) uint8 for every filmed step: the path so far, each step in its skill's colour."""
+    """One inset map (MAP, MAP, 4) uint8 for every filmed step: the paths so far, (agents, t + 1, 2), each step in its
+    skill's colour."""
     from PIL import Image, ImageDraw
 
     if limits is None:
@@ -100,7 +105,7 @@ def _trail(
     def pixel(place: np.ndarray) -> np.ndarray:
         return ((place - centre) / half * [1, -1] + 1) / 2 * (fine - 12) + 6
 
-    spots = pixel(path)  # (t + 1, 2)
+    spots = pixel(paths)  # (agents, t + 1, 2)
     image = Image.new("RGBA", (fine, fine), (20, 23, 28, 150))
     draw, maps = ImageDraw.Draw(image), []
     if goal is not None:
@@ -109,10 +114,11 @@ def _trail(
     for step, colour in enumerate(colours):
         if step % every == 0:
             now = image.copy()
-            x, y = spots[step]
-            ImageDraw.Draw(now).ellipse([x - 6, y - 6, x + 6, y + 6], fill=colour, outline=INK, width=2)
+            for x, y in spots[:, step]:
+                ImageDraw.Draw(now).ellipse([x - 6, y - 6, x + 6, y + 6], fill=colour, outline=INK, width=2)
             maps.append(np.asarray(now.resize((MAP, MAP), Image.Resampling.LANCZOS)))
-        draw.line([tuple(spots[step]), tuple(spots[step + 1])], fill=colour, width=5)
+        for path in spots:
+            draw.line([tuple(path[step]), tuple(path[step + 1])], fill=colour, width=5)
     return maps
 
 

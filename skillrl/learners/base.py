@@ -1,7 +1,7 @@
 """The contract of a skill learner, and the template that most papers fill: fit → relabel → agent.update."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +78,12 @@ class RewardLearner(Learner):
         hold: env steps before z is drawn anew; None is the episode.
         critic: ``critic(obs, action, space, hidden_dims)``, where the reward has channels.
         policy_class, arguments: a skill policy with more to it than the agent's own, and what it takes.
+
+    Of a team (``spec.agents`` > 1) the actors share their parameters, and the usual critic sees all agents.
     """
+
+    teams: ClassVar[bool] = False
+    """Whether it can teach a team: then the reward that it pays there is (B, agents)."""
 
     def __init__(
         self,
@@ -90,11 +95,13 @@ class RewardLearner(Learner):
         policy_view: str | None,
         batch_size: int,
         hold: int | None,
-        critic: Callable[..., Critic] = Critic,
+        critic: Callable[..., Critic] | None = None,
         policy_class: type[SkillPolicy] | None = None,
         **arguments: Any,
     ):
         super().__init__(spec)
+        if not self.teams:
+            refuse_teams(self, spec)
         obs = spec.obs.select(policy_view)
         self.policy, self.agent = build(
             agent,
@@ -127,7 +134,8 @@ class RewardLearner(Learner):
         return {}
 
     def intrinsic_reward(self, batch: Batch) -> Tensor:
-        """(B,), or (B, C) for a critic with channels. Called without gradient, on the fresh representation."""
+        """(B,), or (B, C) for a critic with channels; of a team (B, agents). Called without gradient, on the fresh
+        representation."""
         raise NotImplementedError
 
     def relabel(self, batch: Batch) -> Batch:
@@ -149,6 +157,13 @@ class RewardLearner(Learner):
         relabelled = self.relabel(batch)
         metrics = self.agent.update(relabelled, self.generator)
         return metrics | {"reward/intrinsic": relabelled.flat()["reward"].mean()}
+
+
+def refuse_teams(learner: Learner, spec: Spec) -> None:
+    """Errors: ValueError where a row of the env is a team."""
+    if spec.agents > 1:
+        name = type(learner).__name__
+        raise ValueError(f"learner {name} needs an env of one agent, this has {spec.agents}: take masd or flat")
 
 
 class DirectedLearner(RewardLearner):

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from skillrl.agents.base import check
-from skillrl.learners.base import Batches, Learner
+from skillrl.learners.base import Batches, Learner, refuse_teams
 from skillrl.networks import EpsilonGreedy, NoisyActor, SuccessorCritic, SuccessorValues, feature_mlp
 from skillrl.optim import Adam, descend, frozen_copy, polyak
 from skillrl.selector import Prior, Selector
@@ -111,6 +111,7 @@ class FB(Learner):
         hold: int | None = 300,
     ):
         super().__init__(spec)
+        refuse_teams(self, spec)
         check("learner", gamma=(gamma, "[0, 1)"), tau=(tau, "(0, 1]"), lr=(lr, "(0, inf)"), epsilon=(epsilon, "[0, 1]"))
         check("learner", orthonormality=(orthonormality, "[0, inf)"), data_skills=(data_skills, "[0, 1]"))
         check("learner", temperature=(temperature, "(0, inf)"))

@@ -14,6 +14,8 @@ from skillrl.spec import Batch, Spec
 class Flat(RewardLearner):
     """r = r_env. The arguments are ``RewardLearner``'s."""
 
+    teams = True
+
     def __init__(
         self,
         spec: Spec,

@@ -11,12 +11,12 @@ from torch import Generator, Tensor
 from skillrl.learners.base import Learner
 from skillrl.skill_policy import SkillPolicy
 from skillrl.skill_spaces import Box, Discrete
-from skillrl.spec import Carry, Spec
+from skillrl.spec import Carry, Field, Spec
 from skillrl.spec import Discrete as DiscreteAction
 
 
 class PrimitivePolicy(SkillPolicy):
-    """act(obs, z) = z."""
+    """act(obs, z) = z; of a team z holds the actions of all agents, one after the other."""
 
     def act(
         self,
@@ -27,7 +27,7 @@ class PrimitivePolicy(SkillPolicy):
         deterministic: bool = False,
         generator: Generator | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        return z, {}
+        return (z.unflatten(-1, self.action.shape) if isinstance(self.action, Field) else z), {}
 
 
 class Primitive(Learner):
@@ -36,5 +36,5 @@ class Primitive(Learner):
     def __init__(self, spec: Spec):
         super().__init__(spec)
         action = spec.action
-        space: Any = Discrete(action.n) if isinstance(action, DiscreteAction) else Box(action.dim)
+        space: Any = Discrete(action.n) if isinstance(action, DiscreteAction) else Box(action.as_one().dim)
         self.policy = PrimitivePolicy(obs=spec.obs, action=action, space=space)
