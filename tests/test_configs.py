@@ -37,6 +37,7 @@ from train import build
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
 CONTINUOUS = Spec(Field((4,), names={"xy": (0, 2), "goal": (2, 4)}, views={"xy": ("xy",)}), Field((2,)), horizon=50)
 DISCRETE = Spec(CONTINUOUS.obs, Discrete(3), horizon=50)
+TEAM = Spec(Field((3, 4), names={"xy": (0, 2), "others": (2, 4)}), Field((3, 2)), agents=3, horizon=50)
 GIVEN = {
     "env/gymnasium": ["node.id=Pendulum-v1"],
     "downstream/imitate": ["node.expert=expert.npz"],
@@ -173,7 +174,7 @@ def test_a_logger_builds(name: str, tmp_path: Path):
         assert logger.due(node["every"]) and not logger.due(node["every"] - 1)
 
 
-def what_builds(make: Any, choices: Any = (CONTINUOUS, DISCRETE)) -> Iterator[Any]:
+def what_builds(make: Any, choices: Any = (CONTINUOUS, DISCRETE, TEAM)) -> Iterator[Any]:
     """What comes of it for each choice that fits; for one that does not, a clear line."""
     for choice in choices:
         try:
@@ -212,7 +213,7 @@ def test_a_learner_from_python_has_the_hyperparameters_of_its_yaml(name: str):
     node, compared = option(f"learner/{name}"), 0
     own = {path[0]: node[path[0]] for path in differences(node) if len(path) == 1}  # said to differ as a whole
     own = {key: build(value) if isinstance(value, dict) else value for key, value in own.items()}
-    for spec in (CONTINUOUS, DISCRETE):
+    for spec in (CONTINUOUS, DISCRETE, TEAM):
         try:
             with bad_input("x"):
                 ours, theirs = resolve(node["_target_"])(spec, **own), build(node, spec)

@@ -28,8 +28,12 @@ EAGER = {"ppo", "random", "primitive", "valor", "zero_shot", "planner", "skill_b
 """That learn nothing, or from what is fresh, which has no fixed shape."""
 
 
-def world() -> Any:
-    return build({**option("env/point"), "num_envs": 4, "horizon": 8})
+TEAMS = {"masd"}
+"""That are for teams alone."""
+
+
+def world(name: str = "") -> Any:
+    return build({**option("env/sides" if name in TEAMS else "env/point"), "num_envs": 4, "horizon": 8})
 
 
 def skills(space: Any, spec: Spec) -> ActorPolicy:
@@ -84,7 +88,7 @@ def copying(*_: Any, **__: Any) -> Any:
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_an_update_never_looks_at_a_value(group: str, name: str, monkeypatch: pytest.MonkeyPatch):
-    env, tried = world(), 0
+    env, tried = world(name), 0
     for make in makers(group, name, Spec.from_env(env)):
         learner = make()
         if not learner.needs() or any(need.fresh for need in learner.needs().values()):

@@ -38,9 +38,8 @@ from skillrl.skill_policy import ReachesGoals
 from skillrl.spec import Spec
 
 GOALS = 32  # episodes of the zero-shot distance
-LEARNERS = sorted(
-    path.stem for path in (ROOT / "conf/learner").glob("*.yaml") if path.stem not in ("flat", "primitive")
-)
+NOT_HERE = ("flat", "primitive", "masd")  # no skills, nothing learnt, and of teams alone: these bodies are one agent's
+LEARNERS = sorted(path.stem for path in (ROOT / "conf/learner").glob("*.yaml") if path.stem not in NOT_HERE)
 
 
 @dataclass(frozen=True)
