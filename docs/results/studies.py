@@ -103,6 +103,23 @@ STUDIES = {
         measure=returns(digits=1),
         claim=Gap(effect=0),
     ),
+    "spread": Study(
+        title="Finetuning the best of a team's skills, against training from scratch",
+        about=(
+            "Cooperative navigation, mpe2's simple_spread with three agents, 25 steps an episode, 1/4 update per env "
+            "step of a team. Skills of the team are pretrained without reward by MASD; the best one is found by trial, "
+            "whose env steps count, and trained further (`experiment=masd/spread`). From scratch "
+            "(`experiment=masd/spread/scratch`) actor, centralised critic, agent and budget are the same, and nothing "
+            "is kept. A return is the sum over agents. The claim asks for no size of the gap, as none was calibrated."
+        ),
+        arms={
+            "ours": Arm("masd/spread", "Best team skill, finetuned", phase="finetune"),
+            "scratch": Arm("masd/spread/scratch", "From scratch", phase="finetune"),
+        },
+        ours="ours",
+        measure=returns(digits=1),
+        claim=Gap(effect=0),
+    ),
     "ant_multi_goals": Study(
         title="A controller over DIAYN skills: the Ant in moving goals",
         about=(
