@@ -237,7 +237,7 @@ def recognised(policy: SkillPolicy, seed: int) -> tuple[float, list[float]]:
 
 @pytest.mark.learning("skillrl/learners/masd.py", "skillrl/agents/sac.py", "skillrl/networks.py", "envs/particles.py")
 def test_masd_skills_take_two(seed: int, check: Check):
-    """The bottleneck's twin is without it: then the skill shows in an agent alone."""
+    """The bottleneck's twin is without it: then the skill shows in one agent alone, which is what the gate forbids."""
     both, alone = recognised(pretrained(seed, 2.0), seed)
     _, twins = recognised(pretrained(seed, 0.0), seed)
     check(
@@ -245,6 +245,6 @@ def test_masd_skills_take_two(seed: int, check: Check):
             "both agents tell the skill": (both, ">= 0.9"),
             "the first alone": (alone[0], "<= 0.6"),
             "the second alone": (alone[1], "<= 0.6"),
-            "one alone, of the twin without a bottleneck": (max(twins), ">= 0.8"),
+            "one alone, of the twin without a bottleneck": (max(twins), "> 0.6"),
         }
     )
