@@ -34,7 +34,7 @@ from torch import Generator, Tensor, nn
 
 from skillrl.agents.base import Agent, build, check, check_whole
 from skillrl.agents.sac import SAC
-from skillrl.learners.base import Batches, Learner
+from skillrl.learners.base import Batches, Learner, refuse_teams
 from skillrl.networks import mlp
 from skillrl.optim import Adam, descend
 from skillrl.selector import Selector
@@ -133,6 +133,7 @@ class MLPS(Learner):
         hold: int = 10,
     ):
         super().__init__(spec)
+        refuse_teams(self, spec)
         check("learner", encoder_lr=(encoder_lr, "(0, inf)"), kl_weight=(kl_weight, "[0, inf)"))
         check("learner", smoothness=(smoothness, "[0, inf)"))
         check_whole("learner", episodes=episodes, hold=hold)
