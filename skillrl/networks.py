@@ -92,8 +92,10 @@ class NoisyActor(nn.Module):
 
     noise: Tensor
 
-    def __init__(self, obs: Field, action: Field, space: SkillSpace, hidden_dims: Sequence[int]):
+    def __init__(self, obs: Field, action: Field | Discrete, space: SkillSpace, hidden_dims: Sequence[int]):
         super().__init__()
+        if isinstance(action, Discrete):
+            raise ValueError("noise around a mode needs a box action, this one is discrete: take agent dqn or ppo")
         self.space = space
         self.net = mlp(obs.dim + space.embed_dim, hidden_dims, action.dim)
         self.register_buffer("noise", torch.tensor([0.2, 0.3]))  # its deviation, and where it is cut off

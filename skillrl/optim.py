@@ -26,6 +26,24 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor, *, max_norm: float |
     optimizer.step()
 
 
+def descend_where(due: Tensor, optimizer: "Adam", loss: Tensor) -> None:
+    """``descend`` if ``due`` (a 0-d bool), without asking the device which it is: a step that is not is taken back."""
+    optimizer.moments = optimizer.moments or optimizer.gather()
+    state = [*optimizer.param_groups[0]["params"], *(value for values in optimizer.moments for value in values)]
+    before = [value.detach().clone() for value in state]
+    descend(optimizer, loss)
+    with torch.no_grad():
+        for value, old in zip(state, before, strict=True):
+            value.copy_(torch.where(due, value, old))
+
+
+@torch.no_grad()
+def polyak_where(due: Tensor, target: nn.Module, source: nn.Module, tau: float) -> None:
+    """``polyak`` if ``due`` (a 0-d bool), without asking the device which it is."""
+    for old, new in zip(target.parameters(), source.parameters(), strict=True):
+        old.lerp_(new, tau * due)
+
+
 def frozen_copy(module: nn.Module) -> nn.Module:
     """A target network: the same weights, no gradients."""
     return deepcopy(module).requires_grad_(False)

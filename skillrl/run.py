@@ -26,6 +26,7 @@ from skillrl.loggers import Logger
 from skillrl.phase import Phase
 from skillrl.record import locked, write_config, write_start, write_status
 from skillrl.runtime import Runtime, setup_runtime, spawn_seeds
+from skillrl.selector import BringsSelector
 from skillrl.signals import Signals
 from skillrl.skill_policy import SkillPolicy
 from skillrl.spec import Spec
@@ -238,7 +239,7 @@ class Run:
             seed=self.seeds["evaluation"],
             make_untrained=partial(untrained, skills),
             make_task_env=partial(self._rows, self.task),
-            **({} if self.config["downstream"] is None else self._used(skills)),
+            **(self.brought(skills) if self.config["downstream"] is None else self._used(skills)),
         )
 
     def report(self) -> None:
@@ -248,6 +249,13 @@ class Run:
 
     def _rows(self, node: Config, num_envs: int) -> Any:
         return self.build(node | {"num_envs": num_envs})
+
+    def brought(self, skills: SkillPolicy) -> dict[str, Any]:
+        """The skills' own selector, where they were learnt with one, as an evaluation wants it."""
+        if not isinstance(skills, BringsSelector):
+            return {}
+        with self._look_at("task", self.task | {"num_envs": 1}) as (spec, _), bad_input("task"):
+            return {"controller": skills.selector(spec)}
 
     def _used(self, skills: SkillPolicy) -> dict[str, Any]:
         """How ``skills`` were put to use, as an evaluation wants it."""

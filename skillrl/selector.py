@@ -1,10 +1,12 @@
 """Selectors: who gives z, and for how long. The prior is one; so is every controller."""
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from torch import Generator, Tensor
 
 from skillrl.skill_spaces import SkillSpace
-from skillrl.spec import Carry, Selection
+from skillrl.spec import Carry, Selection, Spec
 
 
 class Selector:
@@ -38,6 +40,15 @@ class Selector:
     def advance(self, obs: Tensor, z: Tensor, next_obs: Tensor) -> Tensor:
         """What z becomes within a hold (a relative goal moves as the body does)."""
         return z
+
+
+@runtime_checkable
+class BringsSelector(Protocol):
+    """A skill policy that was learnt together with who chooses among its skills, and holds both."""
+
+    def selector(self, spec: Spec) -> Selector:
+        """For an env of ``spec``. Errors: ValueError where it does not see there what it wants to."""
+        ...
 
 
 class Prior(Selector):

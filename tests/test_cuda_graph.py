@@ -24,16 +24,17 @@ OPTIONS = [
     *(("learner", name) for name in of("learner")),
     *(("controller", name) for name in of("controller") if name != "sb3"),  # a guest makes its own updates
 ]
-EAGER = {"ppo", "random", "primitive", "valor", "zero_shot", "planner", "skill_blender"}
+EAGER = {"ppo", "random", "primitive", "valor", "option_critic", "zero_shot", "planner", "skill_blender"}
 """That learn nothing, or from what is fresh, which has no fixed shape."""
 
 
-TEAMS = {"masd"}
-"""That are for teams alone."""
+TEAMS, CHOICES = {"masd"}, {"h_dqn"}
+"""That are for teams alone, and for discrete actions alone."""
 
 
 def world(name: str = "") -> Any:
-    return build({**option("env/sides" if name in TEAMS else "env/point"), "num_envs": 4, "horizon": 8})
+    body = "sides" if name in TEAMS else "rooms" if name in CHOICES else "point"
+    return build({**option(f"env/{body}"), "num_envs": 4, "horizon": 8})
 
 
 def skills(space: Any, spec: Spec) -> ActorPolicy:

@@ -55,6 +55,7 @@ ALLOWED: dict[str, list[str]] = {
     "offline": [*FOUNDATION, *DATA, "learners.base", "errors"],
     "composition*": [*POLICIES, *DATA, "models", "models.*", "skill_library", "composition", "composition.*"],
     "learners*": [*FOUNDATION, "agents", "agents.*", "models", "models.*", "learners.base"],
+    "controllers.mixed": [*POLICIES, "agents", "agents.*", "composition.mixed", "controllers.rl"],
     "controllers*": [*FOUNDATION, "agents", "agents.*", "composition", "composition.*", *CONTRACTS],
     "evaluation*": [*FOUNDATION, *DATA, "skill_library", "evaluation", "evaluation.*"],
     "comparison*": [

@@ -28,10 +28,11 @@ MOMENTS: dict[str, dict[str, Any]] = {
     "point": {"steps": 20},
     "point_families": {"steps": 15},
     "rooms": {"steps": 20},
+    "rooms_goal": {"steps": 20},
     "walker2d": {"steps": 1, "pose": {3: -0.9, 4: -0.3, 6: -0.1, 7: -0.6}},
 }
 ADAPTERS = ("gymnasium", "mpe")  # that draw by themselves, if at all
-LAYOUTS = {"point_maze": ["u", "medium"], "ant_maze": ["u", "medium"]}
+LAYOUTS = {"point_maze": ["u", "medium"], "ant_maze": ["u", "medium"], "rooms_goal": ["small", "large"]}
 
 
 def options() -> dict[str, Path]:
