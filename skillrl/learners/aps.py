@@ -35,6 +35,7 @@ from skillrl.skill_spaces import SkillSpace, Sphere
 from skillrl.spec import Batch, Field, Metrics, Spec
 
 PAPER_AGENT = partial(SAC, tau=0.01, lr=1e-4, alpha_init=0.01, target_entropy_multiplier=0.19, entropy_in_target=False)
+TINY = 1e-8  # where all that was seen is one state
 
 
 class BonusCritic(Critic):
@@ -134,7 +135,7 @@ class APS(RewardLearner):
 
     def bonus(self, next_obs: Tensor) -> Tensor:
         """log(1 + mean distance to the nearest others, by what it is as a rule), (B,)."""
-        far = self.distances(next_obs) / self.distance.mean
+        far = self.distances(next_obs) / self.distance.mean.clamp(min=TINY)
         return (far - self.distance_floor).clamp(min=0).mean(-1).log1p()
 
     def intrinsic_reward(self, batch: Batch) -> Tensor:
