@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from checks import Check
-from directed_skills import angles_agree, pretrained, radius
+from directed_skills import ends, pretrained, radius
 from torch import Tensor, nn
 
 from skillrl.agents.ppo import PPO
@@ -124,3 +124,56 @@ def test_what_cannot_be_is_said_in_one_line():
         APS(SPEC, hidden_dims=(4,), neighbours=16, batch_size=16)
     with pytest.raises(ValueError, match="needs an agent whose critic has an axis for each"):
         APS(SPEC, agent=PPO, hidden_dims=(4,))
+
+
+# ---- on the point env
+
+
+class Permuted(APS):
+    """Twin: z is shuffled within the batch, so that it says nothing of where the step led."""
+
+    def update(self, batches):
+        batch = batches["batch"]
+        order = torch.randperm(len(batch["z"]), generator=self.generator)
+        return super().update({"batch": batch.replace(z=batch["z"][order])})
+
+
+class WithoutBonus(APS):
+    """Twin: being where few are pays nothing."""
+
+    def bonus(self, next_obs):
+        return torch.zeros(len(next_obs))
+
+
+SMALL: dict[str, Any] = {
+    "skill_space": Sphere(2),
+    "agent": partial(SAC, tau=0.01, lr=1e-3, alpha_init=0.01, target_entropy_multiplier=0.19, entropy_in_target=False),
+    "hidden_dims": (64, 64),
+    "encoder_lr": 1e-3,
+    "batch_size": 256,
+    "hold": None,
+}
+
+
+def ends_along_z(policy: Any) -> float:
+    """φ̂·z where each of 32 skills ends, on average: 1 if they end where they should, 0 if anywhere."""
+    z = Sphere(2).enumerate(32)
+    with torch.no_grad():
+        features = policy.features(torch.as_tensor(ends(policy, z), dtype=torch.float32))
+    return float((features * z).sum(-1).mean())
+
+
+@pytest.mark.learning(
+    "skillrl/learners/aps.py", "skillrl/estimators.py", "skillrl/learners/base.py", "skillrl/agents/sac.py"
+)
+@pytest.mark.parametrize("kind", [APS, Permuted, WithoutBonus])
+def test_aps_on_the_point(kind: type[APS], seed: int, check: Check):
+    """Skills end where φ̂ points along z, and far out; those of shuffled z do not the one, without a bonus the other."""
+    policy = pretrained(partial(kind, **SMALL), seed, env_steps=20_000).learner.policy
+    along, far = ends_along_z(policy), radius(policy, Sphere(2).enumerate(32))
+    measured = {
+        "φ̂ along z at the end": (along, ">= 0.6" if kind is APS else "< 0.6"),
+        "final radius, of 10": (far, ">= 9" if kind is APS else "< 9"),
+    }
+    missed = {Permuted: ["φ̂ along z at the end"], WithoutBonus: ["final radius, of 10"]}
+    check({name: measured[name] for name in missed.get(kind, measured)})

@@ -11,7 +11,6 @@ from directed_skills import angles_agree, goals_reached, pretrained, radius, squ
 from torch import Tensor, nn
 
 from envs.point import Point
-
 from skillrl.agents.ppo import PPO
 from skillrl.agents.sac import SAC
 from skillrl.evaluation.rollouts import rollout
