@@ -197,11 +197,11 @@ def test_fb_in_four_rooms(kind: type[FB], seed: int, check: Check):
         skill_space=WideSphere(len(CELLS)),
         hidden_dims=(128,),
         encoder_dims=(64,),
-        gamma=0.8,
-        temperature=5.0,
+        gamma=0.98,
+        temperature=10.0,
         lr=1e-3,
         tau=0.02,
         batch_size=256,
     )
-    state = learnt_offline(learner, seed=seed, updates=2000)
+    state = learnt_offline(learner, seed=seed, updates=6000)
     check({"rewards earned": (rewards_earned(learner.policy, state.data), ">= 0.9" if kind is FB else "< 0.9")})
