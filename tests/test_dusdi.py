@@ -234,17 +234,10 @@ def two_lines(num_envs: int) -> BatchedEnv:
 
 
 class Joint(DUSDi):
-    """Twin: both discriminators see all of the state, of which then nothing is left to hide from."""
+    """Twin: both discriminators see all of the state."""
 
-    def __init__(self, spec: Spec, *, factors: Sequence[str], anti_coef: float, **rest: Any):
+    def __init__(self, spec: Spec, *, factors: Sequence[str], **rest: Any):
         super().__init__(spec, factors=["xy" for _ in factors], **rest)
-
-
-class Showing(DUSDi):
-    """Twin: λ is 0, so that a factor may show in the other's part of the state."""
-
-    def __init__(self, spec: Spec, *, anti_coef: float, **rest: Any):
-        super().__init__(spec, **rest)
 
 
 def told_by(told: Trajectories, z: Tensor, coordinate: int, factor: int) -> float:
@@ -254,10 +247,11 @@ def told_by(told: Trajectories, z: Tensor, coordinate: int, factor: int) -> floa
 
 
 @pytest.mark.learning("skillrl/learners/dusdi.py", "skillrl/learners/base.py", "skillrl/agents/sac.py")
-@pytest.mark.parametrize("kind", [DUSDi, Joint, Showing])
+@pytest.mark.parametrize("kind", [DUSDi, Joint])
 def test_dusdi_on_two_lines(kind: type[DUSDi], seed: int, check: Check):
-    """Each factor moves its own coordinate and leaves the other alone, and the twin's do not: by 24 episodes of each of
-    16 skills, as they are collected."""
+    """Each factor is told by its own coordinate, and much better than the other factor by that coordinate; the twin's
+    are not. By 24 episodes of each of 16 skills, as they are collected. With λ = 0 nothing forbids the other factor to
+    show too, and in the cells of a whole episode this classifier finds a little of it."""
     torch.manual_seed(seed)
     env = two_lines(num_envs=8)
     space = MultiDiscrete(n=4, factors=2)
@@ -265,7 +259,6 @@ def test_dusdi_on_two_lines(kind: type[DUSDi], seed: int, check: Check):
         Spec.from_env(env),
         skill_space=space,
         factors=("x", "y"),
-        anti_coef=0.3,
         agent=partial(SAC, tau=0.01, lr=1e-3, alpha=0.1),
         hidden_dims=(64, 64),
         discriminator_lr=1e-3,
@@ -278,17 +271,20 @@ def test_dusdi_on_two_lines(kind: type[DUSDi], seed: int, check: Check):
     z = space.enumerate(24 * 16)
     told = rollout(two_lines(len(z)), learner.policy, z, seed=0, deterministic=False)
     right = (learner.policy.discriminators(torch.as_tensor(told.obs[:, -1])).argmax(-1) == z).float().mean(0)
-    own = min(told_by(told, z, i, i) for i in range(2))
-    other = max((told_by(told, z, i, 1 - i) for i in range(2)), key=lambda share: abs(share - 0.25))
-    off = abs(other - 0.25)
+    own = [told_by(told, z, i, i) for i in range(2)]
+    other = [told_by(told, z, i, 1 - i) for i in range(2)]
+    apart = min(mine - others for mine, others in zip(own, other, strict=True))
     if kind is Joint:
-        return check({"own factor by its coordinate": (own, "< 0.9")})
-    if kind is Showing:
-        return check({"other factor by that coordinate, off chance": (off, "> 0.1")})
+        return check(
+            {
+                "own factor by its coordinate": (min(own), "< 0.9"),
+                "own factor less the other, by a coordinate": (apart, "< 0.4"),
+            }
+        )
     check(
         {
             "own factor by q": (float(right.min()), ">= 0.9"),
-            "own factor by its coordinate": (own, ">= 0.9"),
-            "other factor by that coordinate, off chance": (off, "<= 0.1"),
+            "own factor by its coordinate": (min(own), ">= 0.9"),
+            "own factor less the other, by a coordinate": (apart, ">= 0.4"),
         }
     )
