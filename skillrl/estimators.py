@@ -8,6 +8,57 @@ from torch import Tensor, nn
 from skillrl.optim import Adam
 
 
+def knn_distances(points: Tensor, k: int) -> Tensor:
+    """From each of ``points`` (B, D) to the ``k`` nearest of the others, nearest first: (B, k). The point itself, at
+    distance 0, is none of them. The log of such a distance is, but for constants, how rare a place is: their mean is an
+    estimate of the entropy (Singh et al. 2003). Errors: ValueError if there are not that many others."""
+    if k >= len(points):
+        raise ValueError(f"{k} nearest others are asked for, of {len(points)} points: take more points or fewer others")
+    distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")  # exact for what is near
+    return distances.fill_diagonal_(torch.inf).topk(k, largest=False).values
+
+
+def contrastive_bound(own: Tensor, others: Tensor, weight: float = 1.0) -> Tensor:
+    """E[f(x, y)] − ``weight`` · E[log Σ_y' exp f(x, y')], (), from f of pairs that belong together (B,) and of each x
+    with all that y' may be (B, N). With a weight of 1, and y among the y', it is InfoNCE less log N, and so at most
+    I(X; Y) − log N (van den Oord et al. 2018, arXiv:1807.03748)."""
+    return own.mean() - weight * others.logsumexp(-1).mean()
+
+
+def regression(features: Tensor, wanted: Tensor) -> Tensor:
+    """argmin_w Σ (w·features − wanted)², (D,), from features (n, D) and wanted (n,). Where many w are as good, the
+    shortest on a CPU. Errors: ValueError if ``wanted`` is 0 throughout."""
+    if not wanted.any():
+        raise ValueError("the reward is 0 in all samples: no skill earns it better than another")
+    driver = "gelsd" if features.device.type == "cpu" else None  # that alone copes with features which depend
+    solution = torch.linalg.lstsq(features.double(), wanted.double().unsqueeze(-1), driver=driver).solution
+    return solution.squeeze(-1).float()
+
+
+class Moments(nn.Module):
+    """Mean and variance of all that was seen, of values of ``shape``, whatever the batches it came in."""
+
+    mean: Tensor
+    var: Tensor
+    count: Tensor
+
+    def __init__(self, *shape: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("var", torch.zeros(shape))  # by the count, not by one less
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def update(self, values: Tensor) -> None:
+        """Take in values (B, *shape) (Chan et al. 1979)."""
+        self.count += len(values)
+        share = len(values) / self.count  # of these in all
+        off = values.mean(0) - self.mean
+        self.var.lerp_(values.var(0, correction=0), share)
+        self.var += share * (1 - share) * off.square()
+        self.mean += share * off
+
+
 class DualVariable(nn.Module):
     """λ > 0 of a constraint "slack ≥ 0", by descent on log λ: it rises while the constraint is violated.
 

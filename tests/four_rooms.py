@@ -1,5 +1,7 @@
 """Four rooms, counted: shortest ways, data of a random walk, and where skills lead."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from directed_skills import Aim
@@ -11,7 +13,7 @@ from skillrl.evaluation.rollouts import rollout
 from skillrl.learners.base import Learner
 from skillrl.learners.primitive import Primitive
 from skillrl.selector import Prior, Selector
-from skillrl.spec import Spec
+from skillrl.spec import Batch, Need, Spec
 from skillrl.training import Schedule, State, train
 
 NEXT = np.stack([index(moved(STATES, np.broadcast_to(move, STATES.shape))) for move in MOVES], 1)  # (24, 5)
@@ -63,6 +65,17 @@ def learnt_offline(learner: Learner, seed: int, updates: int) -> State:
     learner.generator.manual_seed(seed)
     data = random_walk(learner.spec, learner.gamma, seed)
     return train(env=None, learner=learner, data=data, schedule=Schedule(updates))
+
+
+def rewards_earned(policy: Any, data: Replay) -> float:
+    """The share of states for which the skill for a reward of 1 there, and 0 elsewhere, stands there after 20 steps."""
+    batch = data.sample_one(Need("transitions", 10_000))
+    assert isinstance(batch, Batch)
+    obs = batch["next_obs"]
+    with torch.no_grad():
+        z = torch.stack([policy.reward_to_skill(obs, paid) for paid in obs.T])
+    told = rollout(Rooms(num_envs=len(CELLS), horizon=20, observe=["cell"]), policy, z, seed=0)
+    return float((told.coordinates[:, -1] == STATES).all(-1).mean())
 
 
 def cells_reached(policy: torch.nn.Module) -> float:

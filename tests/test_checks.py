@@ -25,7 +25,7 @@ def test_what_was_measured_is_kept_also_where_it_failed_and_once_a_seed(tmp_path
             assert radius < 8
     rows = list(csv.DictReader(kept.open(newline="")))
     assert [(row["seed"], row["value"], row["gate"]) for row in rows] == [("0", "7.25", ">= 8"), ("1", "9.5", ">= 8")]
-    assert "| metra | radius | >= 8 | 7.25 | 9.5 |" in checks_page.page(rows)
+    assert "| metra | radius | >= 8 | **7.25** | 9.5 |" in checks_page.page(rows)
 
 
 def test_the_committed_page_is_made_from_the_committed_numbers():

@@ -24,6 +24,7 @@ from torch import nn
 
 from skillrl.agents.base import build as build_agent
 from skillrl.config import check_config, check_nodes, complete
+from skillrl.data.replay import Replay
 from skillrl.errors import BadInput, bad_input
 from skillrl.learners.dads import DADSPolicy
 from skillrl.run import Run
@@ -32,6 +33,7 @@ from skillrl.skill_policy import ActorPolicy, DirectedPolicy
 from skillrl.skill_spaces import Box, Hybrid, Sphere
 from skillrl.skill_spaces import Discrete as DiscreteSpace
 from skillrl.spec import Discrete, Field, Spec
+from skillrl.training import begin, train
 from train import build
 
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
@@ -106,6 +108,21 @@ def test_an_experiment_is_a_run(file: str, tmp_path: Path):
     check_config(complete(config))
     Run(config, tmp_path / "run", build)
     assert not (tmp_path / "run").exists(), "a rehearsal writes nothing"
+
+
+@pytest.mark.parametrize("file", [file for file in CHANGES if file.startswith("experiment/small/")])
+def test_a_small_experiment_learns_within_its_first_steps(file: str, tmp_path: Path):
+    """At least 50 updates in 3,000 env steps, so that who tries one for a moment sees it learn. They are counted here,
+    and not made."""
+    experiment = file.replace("/", "=", 1)
+    phase = Run(plain(composed("train", experiment, "pretrain.env_steps=3000")), tmp_path, build).phases[0]
+    with closing(phase.env()) as env:
+        learner = phase.learner(Spec.from_env(env))
+        data = Replay(phase.capacity, env.num_envs, gamma=learner.gamma)
+        state = begin(env=env, learner=learner, data=data, schedule=phase.schedule)
+        state.updating = lambda learner, data, needs, count: data.sample(needs) and {}
+        train(env=env, learner=learner, data=data, schedule=phase.schedule, state=state)
+    assert state.grad_steps >= 50
 
 
 def test_an_experiment_wins_over_train_yaml_and_the_command_line_over_both():

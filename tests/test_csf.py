@@ -8,10 +8,12 @@ import pytest
 import torch
 from checks import Check
 from directed_skills import angles_agree, goals_reached, pretrained, radius, squared_steps
-from torch import nn
+from torch import Tensor, nn
 
+from envs.point import Point
 from skillrl.agents.ppo import PPO
 from skillrl.agents.sac import SAC
+from skillrl.evaluation.rollouts import rollout
 from skillrl.learners.csf import CSF
 from skillrl.networks import SuccessorCritic
 from skillrl.optim import Adam
@@ -93,7 +95,34 @@ class Permuted(CSF):
         return super().update({"batch": batch.replace(z=batch["z"][order])})
 
 
-LEARNS = pytest.mark.learning("skillrl/learners/csf.py", "skillrl/learners/base.py", "skillrl/agents/sac.py")
+class Unmatched(CSF):
+    """Twin: ψ is taught the steps of other transitions."""
+
+    def intrinsic_reward(self, batch):
+        step = super().intrinsic_reward(batch)
+        return step[torch.randperm(len(step), generator=self.generator)]
+
+
+LEARNS = pytest.mark.learning(
+    "skillrl/learners/csf.py", "skillrl/learners/base.py", "skillrl/agents/sac.py", "skillrl/networks.py"
+)
+
+
+def successors(learner: CSF) -> tuple[Tensor, Tensor]:
+    """ψ(s, a, z), and Σ γ^k (φ(s') − φ(s)) from there to the end of the episode, both (256 · 20, 2): of 256 episodes
+    as they are collected, in the first 20 of their 50 steps, after which γ^30 is too little to matter."""
+    z = Sphere(2).sample(256, torch.Generator().manual_seed(0))
+    told = rollout(Point(num_envs=256), learner.policy, z, seed=0, deterministic=False)
+    obs = torch.as_tensor(told.obs)  # (256, 51, 2)
+    with torch.no_grad():
+        step = learner.policy.phi(obs).diff(dim=1)
+        action = obs.diff(dim=1) / 0.2  # as it was carried out
+        psi = learner.agent.critic(obs[:, :-1], z[:, None].expand(-1, 50, -1), action).mean(0)
+    follows = torch.zeros_like(step)
+    follows[:, -1] = step[:, -1]
+    for t in range(48, -1, -1):
+        follows[:, t] = step[:, t] + learner.gamma * follows[:, t + 1]
+    return psi[:, :20].flatten(0, 1), follows[:, :20].flatten(0, 1)
 
 
 @LEARNS
@@ -118,3 +147,14 @@ def test_csf_keeps_steps_short_by_its_contrast(contrast: float, seed: int, check
     state = pretrained(partial(CSF, contrast=contrast, **SMALL), seed, env_steps=6_000)
     gate = "< 0.32" if contrast else "> 10"
     check({"95th percentile of the squared step in φ": (squared_steps(state).quantile(0.95).item(), gate)})
+
+
+@LEARNS
+@pytest.mark.parametrize("kind", [CSF, Unmatched])
+def test_csf_sums_what_follows(kind: type[CSF], seed: int, check: Check):
+    """ψ·z is the return of steps in φ along z, whatever z they are looked at along: those of π_z go along z itself, all
+    alike. γ and τ are such that ψ is there in time: at 0.99 and 0.005 that would take some 20,000 updates."""
+    small = SMALL | {"agent": partial(SMALL["agent"], gamma=0.9, tau=0.02)}
+    found, wanted = successors(pretrained(partial(kind, **small), seed, env_steps=16_000).learner)
+    missed = (found - wanted).square().sum() / (wanted - wanted.mean(0)).square().sum()
+    check({"R² of ψ and of what followed": (float(1 - missed), ">= 0.8" if kind is CSF else "< 0.8")})

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from checks import Check
 from four_rooms import CELLS, agreement, cells_reached, learnt_offline
 from torch import Tensor, nn
 
@@ -151,7 +152,7 @@ def spec_of_rooms() -> Spec:
 
 
 SMALL = {
-    "agent": partial(DQN, gamma=0.8, lr=1e-3, target_every=20),
+    "agent": partial(DQN, gamma=0.5, lr=1e-3, target_every=20),  # at 0.8 it gets there too, in 5,000 updates
     "skill_space": WideSphere(4),
     "hidden_dims": (128,),
     "encoder_dims": (64, 64),
@@ -165,14 +166,20 @@ SMALL = {
 
 @pytest.mark.learning("skillrl/learners/hilp.py", "skillrl/learners/base.py", "skillrl/data/", "envs/rooms.py")
 @pytest.mark.parametrize("kind", [HILP, Permuted])
-def test_distances_are_numbers_of_steps_and_the_twins_are_not(kind: type[HILP]):
-    torch.manual_seed(0)
+def test_hilp_in_four_rooms(kind: type[HILP], seed: int, check: Check):
+    """Distances in φ are numbers of steps, skills lead to goals, and the twin's do not."""
+    torch.manual_seed(seed)
     learner = kind(spec_of_rooms(), **SMALL)  # type: ignore[arg-type]
     untrained = agreement(learner.policy.phi(CELLS).detach())
-    learnt_offline(learner, seed=0, updates=2000)
-    agree, reached = agreement(learner.policy.phi(CELLS).detach()), cells_reached(learner.policy)
-    assert untrained < 0.9
-    if kind is HILP:
-        assert agree >= 0.95 and reached >= 0.75
-    else:
-        assert agree < 0.9 and reached < 0.5
+    learnt_offline(learner, seed=seed, updates=2000)
+    real = kind is HILP
+    check(
+        {
+            "rank correlation of distances, untrained": (untrained, "< 0.95"),
+            "rank correlation of distances": (
+                agreement(learner.policy.phi(CELLS).detach()),
+                ">= 0.95" if real else "< 0.95",
+            ),
+            "cells reached": (cells_reached(learner.policy), ">= 0.9" if real else "< 0.9"),
+        }
+    )

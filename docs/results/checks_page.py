@@ -5,10 +5,12 @@ python docs/results/checks_page.py
 """
 
 import csv
+import operator
 import sys
 from itertools import groupby
 from pathlib import Path
 
+RELATIONS = {">=": operator.ge, "<": operator.lt, "<=": operator.le, ">": operator.gt}
 RESULTS = Path(__file__).parent
 DATA, PAGE = RESULTS / "data" / "checks.csv", RESULTS / "checks.md"
 HEAD = """# What the learning tests measured
@@ -17,7 +19,8 @@ Each learner is trained on a small world where its claim can be measured, and so
 mechanism off, permuted or exchanged, which must miss the gate. In CI seed 0 runs; here are five. Gates stand on theory
 or were set on seeds 100 to 104; none was moved after these seeds were seen.
 
-A name is that of the test, with the arm behind it. The code is in `tests/`, the settings too.
+A name is that of the test, with the arm behind it. The code is in `tests/`, the settings too. Where a gate does not
+hold, the number is in bold.
 """
 FOOT = """
 ## How this page was made
@@ -37,9 +40,14 @@ def page(rows: list[dict[str, str]]) -> str:
         for row in mine:
             measures.setdefault((row["measure"], row["gate"]), {})[int(row["seed"])] = row["value"]
         for index, ((measure, gate), values) in enumerate(measures.items()):
-            cells = " | ".join(values.get(seed, "missing") for seed in seeds)
+            cells = " | ".join(cell(values[seed], gate) if seed in values else "missing" for seed in seeds)
             lines.append(f"| {'' if index else check} | {measure} | {gate} | {cells} |")
     return "\n".join(lines) + "\n" + FOOT
+
+
+def cell(value: str, gate: str) -> str:
+    relation, limit = gate.split()
+    return value if RELATIONS[relation](float(value), float(limit)) else f"**{value}**"
 
 
 def main() -> int:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from skillrl.agents.base import Agent, check, check_whole
 from skillrl.agents.sac import SAC
+from skillrl.estimators import contrastive_bound
 from skillrl.learners.base import DirectedLearner
 from skillrl.networks import SuccessorCritic
 from skillrl.optim import descend
@@ -74,14 +75,13 @@ class CSF(DirectedLearner):
     def fit(self, batch: Batch) -> Metrics:
         step = self.step_in_phi(batch)  # (B, dim)
         others = self.skill_space.direction(self.skill_space.sample(self.negatives, self.generator))
-        positive = self.along(step, batch["z"]).mean()
-        negative = (step @ others.to(step.device).T).logsumexp(-1).mean()
-        loss = self.contrast * negative - positive
+        own = self.along(step, batch["z"])
+        loss = -contrastive_bound(own, step @ others.to(step.device).T, self.contrast)
         descend(self.encoder_optimizer, loss)
         return {
             "encoder/loss": loss.detach(),
             "encoder/squared_step": step.detach().square().sum(-1).mean(),
-            "reward/along": positive.detach(),
+            "reward/along": own.detach().mean(),
         }
 
     def intrinsic_reward(self, batch: Batch) -> Tensor:

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from skillrl.agents.base import Agent, check
 from skillrl.agents.sac import SAC
+from skillrl.estimators import regression
 from skillrl.learners.base import Batches, DirectedLearner
 from skillrl.networks import SuccessorCritic, feature_mlp
 from skillrl.optim import Adam, descend, frozen_copy, polyak
@@ -64,11 +65,7 @@ class HILPPolicy(DirectedPolicy):
 
     def reward_to_skill(self, obs: Tensor, reward: Tensor) -> Tensor:
         """z ∝ argmin_w Σ (w·(φ(s) − E φ) − r)²."""
-        features, wanted = self.features(obs).double(), reward.double().unsqueeze(-1)
-        if not reward.any():
-            raise ValueError("the reward is 0 in all samples: no skill earns it better than another")
-        weights = torch.linalg.lstsq(features, wanted, driver="gelsd" if features.device.type == "cpu" else None)
-        return self.space.toward(weights.solution.squeeze(-1).float())
+        return self.space.toward(regression(self.features(obs), reward))
 
 
 class HILP(DirectedLearner):
