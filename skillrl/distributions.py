@@ -94,6 +94,10 @@ class NoisyMode:
     def log_prob(self, action: Tensor) -> Tensor:
         return DiagonalNormal(self.mean, self.std.log().expand_as(self.mean)).log_prob(action)
 
+    def entropy(self) -> Tensor:
+        """Of the normal, as if nothing were cut off, in nats, (...)."""
+        return DiagonalNormal(self.mean, self.std.log().expand_as(self.mean)).entropy()
+
 
 class Categorical:
     """Over n actions; logits (..., n), an action is an int64 (...)."""

@@ -87,3 +87,17 @@ class DualVariable(nn.Module):
         """One step down log λ · E[penalty]."""
         self.log_value.grad = penalty.detach().mean()
         self.optimizer.step()
+
+
+def neighbour_distance(points: Tensor, k: int, *, rows: int = 2048) -> Tensor:
+    """The mean distance of each of points (N, D) to its ``k`` nearest others, (N,): large where points are few.
+
+    The gradient reaches each point as one that is measured, not as another's neighbour. rows: measured at a time, which
+    bounds the memory.
+    """
+    fixed = points.detach()
+    with torch.no_grad():  # the nearest is the point itself
+        found = [torch.cdist(part, fixed).topk(k + 1, largest=False).indices[:, 1:] for part in fixed.split(rows)]
+    others = fixed[torch.cat(found)]  # (N, k, D)
+    square = (points.unsqueeze(1) - others).square().sum(-1)
+    return square.clamp(min=1e-12).sqrt().mean(-1)

@@ -108,6 +108,22 @@ class NoisyActor(nn.Module):
         return NoisyMode(torch.tanh(self.net(_inputs(self.space, obs, z))), self.noise[0], self.noise[1])
 
 
+class WideActor(nn.Module):
+    """A normal around μ(obs, z) in a box, cut off at the box's edge, where the gradient passes: the actor of DreamerV2.
+    Its deviation is learnt, starts at about 1.1 and stays above 0.1."""
+
+    def __init__(self, obs: Field, action: Field, space: SkillSpace, hidden_dims: Sequence[int]):
+        super().__init__()
+        self.space = space
+        self.net = mlp(obs.dim + space.embed_dim, hidden_dims, 2 * action.dim, nn.ELU)
+
+    def forward(self, obs: Tensor, z: Tensor) -> NoisyMode:
+        """obs (..., obs_dim), z as the space samples it."""
+        mean, std = self.net(_inputs(self.space, obs, z)).chunk(2, -1)
+        std = 2 * torch.sigmoid(std / 2) + 0.1
+        return NoisyMode(torch.tanh(mean), std, torch.full_like(std, math.inf))
+
+
 class OnPolicyActor(nn.Module):
     """π(a | obs, z) as Stable-Baselines3's PPO has it: a normal whose deviation does not depend on the state, and
     whose draws are clipped to the box by whoever acts; or a categorical."""

@@ -14,15 +14,21 @@ def polyak(target: nn.Module, source: nn.Module, tau: float) -> None:
     torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), tau)
 
 
-def descend(optimizer: torch.optim.Optimizer, loss: Tensor, *, max_norm: float | None = None) -> None:
+def descend(
+    optimizer: torch.optim.Optimizer, loss: Tensor, *, max_norm: float | None = None, weight_decay: float = 0.0
+) -> None:
     """One step down ``loss``, for the optimiser's own parameters: no other weights that it runs through are
-    differentiated (an actor's step costs no weight gradients of the critic). ``max_norm`` clips the gradient."""
+    differentiated (an actor's step costs no weight gradients of the critic). ``max_norm`` clips the gradient.
+    ``weight_decay``: share of themselves that the weights lose first, whatever the learning rate is."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for parameter in parameters:
         parameter.grad = None
     loss.backward(inputs=parameters)
     if max_norm is not None:
         nn.utils.clip_grad_norm_(parameters, max_norm)
+    if weight_decay:
+        with torch.no_grad():
+            torch._foreach_mul_(parameters, 1 - weight_decay)
     optimizer.step()
 
 

@@ -117,7 +117,7 @@ class Run:
                 with bad_input("learner"):
                     learner = self.phases[0].learner(spec)
                     needs = learner.needs()
-                    skills, critic = learner.behaviour(), partial(critic_of, learner)
+                    skills, critic = learner.kept_policy(), partial(critic_of, learner)
                 with bad_input("pretrain"):
                     self.phases[0].check("pretrain", num_envs, needs)
                 with bad_input("data"):
@@ -185,7 +185,7 @@ class Run:
     def _save_skills(self, learner: Learner, state: State, name: str = "") -> None:
         about = {"env": self.config["env"], "learner": self.config["learner"], **state.counters()}
         folder = self.folder / "skills" / name
-        skill_library.save(learner.behaviour(), folder, about=about, critic=learner.kept_critic())
+        skill_library.save(learner.kept_policy(), folder, about=about, critic=learner.kept_critic())
 
     def _snapshot(self, state: State) -> None:
         if any(state.steps_before < at <= state.steps for at in self.config["snapshots"]):

@@ -190,6 +190,25 @@ class FitsRewards(Protocol):
         ...
 
 
+@runtime_checkable
+class Imagines(Protocol):
+    """A recurrent policy whose carry is the state of a world model, in which it can be tried out without an env.
+
+    world_model: ``observe`` and ``loss`` on sequences, ``imagine`` from a state (``skillrl.models.world_model``).
+    """
+
+    world_model: Any
+    actor: nn.Module
+
+    def latent(self, carry: Carry) -> Tensor:
+        """The carry as the model's heads read it, (N, feat_dim)."""
+        ...
+
+    def imagined_dist(self, feat: Tensor, z: Tensor) -> Distribution:
+        """What is done in states of the model: feat (..., feat_dim), z (..., ...). ``actor`` holds its weights."""
+        ...
+
+
 def freeze(policy: SkillPolicy) -> SkillPolicy:
     """For use and not for training: parameters take no gradient, modules are in evaluation mode."""
     policy.requires_grad_(False)

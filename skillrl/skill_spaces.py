@@ -107,6 +107,19 @@ class Discrete:
 
 
 @dataclass(frozen=True)
+class Codebook(Discrete):
+    """``n`` codes in a space of ``dim`` axes, uniformly. z is a code's number; where it lies is learnt, and
+    its policy's to know."""
+
+    n: int
+    dim: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_dim("Codebook", "dim", self.dim)
+
+
+@dataclass(frozen=True)
 class MultiDiscrete:
     """``factors`` choices at once, each one of ``n``, uniformly. z is an int64 (B, factors).
 

@@ -26,11 +26,12 @@ from skillrl.agents.base import build as build_agent
 from skillrl.config import check_config, check_nodes, complete
 from skillrl.data.replay import Replay
 from skillrl.errors import BadInput, bad_input
+from skillrl.learners.choreographer import ChoreographerPolicy
 from skillrl.learners.dads import DADSPolicy
 from skillrl.run import Run
 from skillrl.skill_library import resolve
 from skillrl.skill_policy import ActorPolicy, DirectedPolicy
-from skillrl.skill_spaces import Box, Hybrid, Sphere
+from skillrl.skill_spaces import Box, Codebook, Hybrid, Sphere
 from skillrl.skill_spaces import Discrete as DiscreteSpace
 from skillrl.spec import Discrete, Field, Spec
 from skillrl.training import begin, train
@@ -154,6 +155,7 @@ def test_a_controller_builds(name: str):
         *(ActorPolicy(space=space, **shapes) for space in (DiscreteSpace(3), Box(2), Hybrid(2, 2))),
         DirectedPolicy(space=Sphere(2), encoder_obs=CONTINUOUS.obs, **shapes),
         DADSPolicy(space=Box(2), predict_obs=CONTINUOUS.obs, components=2, blind=[], **shapes),
+        ChoreographerPolicy(space=Codebook(3, 2), depth=2, deter=4, stoch=2, classes=2, hidden=4, **shapes),
     ]
     assert list(what_builds(lambda skills: build(option(f"controller/{name}"), CONTINUOUS, skills), choices))
 

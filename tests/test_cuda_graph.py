@@ -13,9 +13,10 @@ from skillrl.data.replay import Replay
 from skillrl.data.ring import Ring
 from skillrl.errors import BadInput, bad_input
 from skillrl.learners.base import Learner
+from skillrl.learners.choreographer import ChoreographerPolicy
 from skillrl.runtime import Runtime
-from skillrl.skill_policy import ActorPolicy
-from skillrl.skill_spaces import Box, Discrete, Hybrid
+from skillrl.skill_policy import ActorPolicy, SkillPolicy
+from skillrl.skill_spaces import Box, Codebook, Discrete, Hybrid
 from skillrl.spec import Batch, Field, Need, Spec
 from skillrl.training import Schedule, begin, one_by_one, play
 from train import build
@@ -37,16 +38,20 @@ def world(name: str = "") -> Any:
     return build({**option(f"env/{body}"), "num_envs": 4, "horizon": 8})
 
 
-def skills(space: Any, spec: Spec) -> ActorPolicy:
-    return ActorPolicy(obs=spec.obs, action=spec.action, space=space, hidden_dims=[8])
+def skills(space: Any, spec: Spec) -> SkillPolicy:
+    """Codes come with a world model."""
+    shapes: dict[str, Any] = {"obs": spec.obs, "action": spec.action, "space": space, "hidden_dims": [8]}
+    if isinstance(space, Codebook):
+        return ChoreographerPolicy(depth=2, deter=4, stoch=2, classes=2, hidden=4, **shapes)
+    return ActorPolicy(**shapes)
 
 
 def makers(group: str, name: str, spec: Spec) -> Iterator[Any]:
-    """Functions that build it; controllers over countable skills and over others, where they take them."""
+    """Functions that build it; controllers over skills of every kind that they take."""
     if group == "learner":
         yield lambda: build(option(f"learner/{name}"), spec)
         return
-    for space in (Discrete(3), Box(2), Hybrid(2, 2)):
+    for space in (Discrete(3), Box(2), Hybrid(2, 2), Codebook(3, 2)):
         try:
             with bad_input("controller"):
                 build(option(f"controller/{name}"), spec, skills(space, spec))

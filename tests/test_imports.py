@@ -24,6 +24,7 @@ ON_TOP = [
 RECORDS = ["learners.base", "atomic", "errors", "signals", "record"]
 LOOP = [*FOUNDATION, *DATA, "learners.base", "training", "checkpoint", "loggers", "runtime"]
 
+WITH_MODELS = ["agents", "agents.*", "models", "models.*"]
 USED = ["agents", "agents.*", "skill_choice"]  # by a use that trains skills further
 
 # module pattern → what of skillrl it may import; the first pattern that matches counts
@@ -54,9 +55,9 @@ ALLOWED: dict[str, list[str]] = {
     "data*": [*POLICIES, *DATA, "atomic"],
     "offline": [*FOUNDATION, *DATA, "learners.base", "errors"],
     "composition*": [*POLICIES, *DATA, "models", "models.*", "skill_library", "composition", "composition.*"],
-    "learners*": [*FOUNDATION, "agents", "agents.*", "models", "models.*", "learners.base"],
+    "learners*": [*FOUNDATION, *WITH_MODELS, "learners.base"],
     "controllers.mixed": [*POLICIES, "agents", "agents.*", "composition.mixed", "controllers.rl"],
-    "controllers*": [*FOUNDATION, "agents", "agents.*", "composition", "composition.*", *CONTRACTS],
+    "controllers*": [*FOUNDATION, *WITH_MODELS, "composition", "composition.*", *CONTRACTS],
     "evaluation*": [*FOUNDATION, *DATA, "skill_library", "evaluation", "evaluation.*"],
     "comparison*": [
         *["record", "settings", "config", "atomic", "errors", "skill_library", "evaluation", "evaluation.*"],

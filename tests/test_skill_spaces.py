@@ -8,10 +8,11 @@ import torch
 from torch import Generator
 
 from skillrl import spec
-from skillrl.skill_spaces import COUNTABLE, Box, Discrete, Gaussian, Hybrid, MultiDiscrete, Sphere, WideSphere
+from skillrl.skill_spaces import COUNTABLE, Box, Codebook, Discrete, Gaussian, Hybrid, MultiDiscrete, Sphere, WideSphere
 
 torch.set_num_threads(1)
-SPACES = [Discrete(5), MultiDiscrete(3, 2), Gaussian(3), Sphere(3), WideSphere(3), Box(2, -1.0, 3.0), Hybrid(3, 2)]
+SPACES = [Discrete(5), Codebook(5, 2), MultiDiscrete(3, 2), Gaussian(3), Sphere(3), WideSphere(3), Box(2, -1.0, 3.0)]
+SPACES += [Hybrid(3, 2)]
 
 
 def draw(space, n: int = 40_000):

@@ -45,6 +45,10 @@ class Learner(nn.Module):
         """Who gives z while collecting."""
         return Prior(self.behaviour().space)
 
+    def kept_policy(self) -> SkillPolicy:
+        """What is saved as this learner's skills and used: its policy; where it has none, what collects."""
+        return self.behaviour() if self.policy is None else self.policy
+
     def kept_critic(self) -> nn.Module | None:
         """The critic that taught the skills, kept beside them for those who train them further."""
         return None
