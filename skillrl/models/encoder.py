@@ -1,4 +1,8 @@
-"""What an observation looks like to a model: layers for states, DreamerV2's convolutions for pictures."""
+"""What an observation looks like to a model: layers for states, DreamerV2's convolutions for pictures.
+
+Choreographer's code normalises the first layer of a state too. What is left of a state of few columns then is hardly
+more than its direction: here the first layer is not normalised.
+"""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -44,7 +48,12 @@ class Encoder(nn.Module):
     def __init__(self, obs: Field, hidden_dims: Sequence[int], depth: int):
         super().__init__()
         self.picture = is_picture(obs)
-        self.net = convolutions(obs.shape[-1], depth) if self.picture else layers(obs.dim, hidden_dims)
+        if self.picture:
+            self.net = convolutions(obs.shape[-1], depth)
+        else:
+            self.net = nn.Sequential(
+                nn.Linear(obs.dim, hidden_dims[0]), nn.ELU(), *layers(hidden_dims[0], hidden_dims[1:])
+            )
         self.out_dim = 2 * 2 * 8 * depth if self.picture else hidden_dims[-1]
 
     def forward(self, obs: Tensor) -> Tensor:
