@@ -1,4 +1,4 @@
-"""The contract, by eight small learners that each need something which DIAYN does not, run through ``train()``.
+"""The contract, by nine small learners that each need something which DIAYN does not, run through ``train()``.
 
 Each keeps what it received, and is checked for it. None is shipped.
 """
@@ -503,3 +503,40 @@ def test_actor_of_a_view_gets_that_view_alone():
     assert learner.policy.obs.names == {"x": (0, 1)} and isinstance(learner.policy.actor, Actor)
     batch = Batch(obs=torch.rand(3, 4), next_obs=torch.rand(3, 4), reward=torch.rand(3), z=Sphere(2).sample(3))
     assert torch.equal(learner.relabel(batch)["obs"], batch["obs"][:, [X]])
+
+
+# ---- 9. an explorer collects, skills are learnt beside it --------------------------------------------------------
+
+
+class Pushing(SkillPolicy):
+    """Always the same action."""
+
+    def act(self, obs, z, carry=(), *, deterministic=False, generator=None):
+        return torch.full((len(obs), 1), 0.25), {}
+
+
+class Exploring(Learner):
+    def __init__(self, spec: Spec, own: bool):
+        super().__init__(spec)
+        self.explorer = Pushing(obs=spec.obs, action=spec.action, space=Discrete(1))
+        self.policy = small_policy(spec, Discrete(3)) if own else None
+        self.received: list[Batch] = []
+
+    def behaviour(self):
+        return self.explorer
+
+    def needs(self):
+        return {"batch": Need("transitions", 16)}
+
+    def update(self, batches):
+        self.received.append(batches["batch"])
+        return {}
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_who_explores_collects_and_the_skills_are_kept(own: bool):
+    env = CountingEnv()
+    learner = Exploring(Spec.from_env(env), own)
+    run(learner, env, total=100, warmup=20, collect=2)
+    assert all((batch["action"] == 0.25).all() and (batch["z"] == 0).all() for batch in learner.received)
+    assert learner.kept_policy() is (learner.policy if own else learner.explorer)

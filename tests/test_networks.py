@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Generator
 
-from skillrl.distributions import Categorical, DiagonalNormal, EpsilonGreedyChoice, TanhNormal
-from skillrl.networks import LOG_STD_MAX, LOG_STD_MIN, Actor, Critic, DiscreteCritic, EpsilonGreedy
+from skillrl.distributions import Categorical, DiagonalNormal, EpsilonGreedyChoice, NoisyMode, TanhNormal
+from skillrl.networks import LOG_STD_MAX, LOG_STD_MIN, Actor, Critic, DiscreteCritic, EpsilonGreedy, WideActor
 from skillrl.skill_spaces import Discrete, Gaussian
 from skillrl.spec import Discrete as DiscreteAction
 from skillrl.spec import Field
@@ -160,3 +160,17 @@ def test_an_actor_starts_in_the_middle_of_its_box():
     dist = Actor(OBS, BOX, Discrete(3), [64, 64])(torch.randn(99, 3), torch.arange(99) % 3)
     assert dist.mode().abs().max() < 0.01
     assert (dist.log_std.exp() - 1).abs().max() < 0.01
+
+
+def test_a_wide_actors_draws_stay_in_the_box_and_pass_the_gradient():
+    torch.manual_seed(0)
+    actor, obs = WideActor(OBS, BOX, Discrete(4), [8]), torch.randn(4000, 3)
+    dist = actor(obs, torch.arange(4000) % 4)
+    assert isinstance(dist, NoisyMode) and 0.9 < dist.std.mean() < 1.3 and dist.std.min() > 0.1
+    action, _ = dist.sample(generator())
+    assert action.abs().max() < 1 and 0.1 < (action.abs() > 0.999).float().mean() < 0.8, "many end at the edge"
+    for row in ((action.abs() > 0.999).any(-1).nonzero()[0, 0], 0):
+        gradient = torch.autograd.grad(action[row].sum(), dist.mean, retain_graph=True)[0][row]
+        assert gradient.tolist() == [1, 1]
+    wanted = torch.distributions.Normal(dist.mean, dist.std).entropy().sum(-1)
+    torch.testing.assert_close(dist.entropy(), wanted)

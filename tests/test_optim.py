@@ -93,3 +93,14 @@ def test_a_target_moves_by_tau():
     wanted = 0.9 * target.weight + 0.1 * source.weight
     polyak(target, source, 0.1)
     torch.testing.assert_close(target.weight, wanted)
+
+
+def test_weight_decay_is_a_share_of_the_weights_whatever_the_learning_rate():
+    ours = net()
+    theirs = deepcopy(ours)
+    adam, plain = Adam(ours.parameters(), lr=1e-3), Adam(theirs.parameters(), lr=1e-3)
+    inputs, before = torch.randn(5, 3), deepcopy(ours)
+    descend(adam, ours(inputs).square().mean(), weight_decay=0.1)
+    descend(plain, theirs(inputs).square().mean())
+    for old, mine, yours in zip(before.parameters(), ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, yours - 0.1 * old)
