@@ -203,7 +203,7 @@ def test_a_line_of_moments_has_each_observation_once():
 # ---- what it learns: a linear system with normal noise, of which Kalman's filter predicts what can be predicted
 
 TURN, NOISE, BLUR = 0.95, 4.0, 4.0  # how a step turns the state; deviations of what disturbs it, and of what is seen
-UPDATES = 2000
+UPDATES, PICTURES = 2000, 1000
 LENGTH, SETTLED = 16, 6  # moments of a sequence, and from which on a filter has settled
 A = TURN * np.array([[np.cos(0.5), -np.sin(0.5)], [np.sin(0.5), np.cos(0.5)]])
 B, C = np.array([4.0, 2.0]), np.array([1.0, 0.0])
@@ -259,3 +259,51 @@ def test_it_predicts_what_can_be_predicted(balance: float, seed: int, check: Che
         descend(optimizer, loss, max_norm=100.0)
     error = prediction_error(world, system(1024, Generator().manual_seed(1000 + seed))) / noise_floor()
     check({"prediction error, of the noise floor": (error, "<= 1.1" if balance == 0.8 else "> 1.1")})
+
+
+# ---- pictures: a bright square that actions push about
+
+
+def board(rows: int, length: int, generator: Generator) -> Timeline:
+    """Sequences of pictures (64, 64, 1) of a square of 16 pixels in one of 5 x 5 places; an action moves it along x."""
+    place = torch.randint(5, (rows, 2), generator=generator)
+    pictures, actions = list[Tensor](), list[Tensor]()
+    for _ in range(length):
+        step = torch.randint(-1, 2, (rows,), generator=generator)
+        place = torch.stack([(place[:, 0] + step).clamp(0, 4), place[:, 1]], -1)
+        picture = torch.zeros(rows, 64, 64, 1, dtype=torch.uint8)
+        for row, (x, y) in enumerate((12 * place).tolist()):
+            picture[row, y : y + 16, x : x + 16] = 255
+        pictures.append(picture)
+        actions.append(step.float()[:, None])
+    first = torch.zeros(rows, length, dtype=torch.bool)
+    first[:, 0] = True
+    nothing = torch.zeros(rows, length)
+    return Timeline(torch.stack(pictures, 1), torch.stack(actions, 1), nothing, nothing.bool(), first, ~nothing.bool())
+
+
+@pytest.mark.learning("skillrl/models/*.py")
+def test_pictures_are_told_apart(seed: int, check: Check):
+    """Beside the mean picture, which is the best that a decoder can do which is told nothing."""
+    torch.manual_seed(seed)
+    world = WorldModel(
+        Field((64, 64, 1), "uint8"), 1, hidden_dims=[32], depth=4, deter=32, stoch=4, classes=8, hidden=32
+    )
+    optimizer, generator = Adam(world.parameters(), 1e-3, 1e-5), Generator().manual_seed(seed)
+    for _ in range(PICTURES):
+        line = board(8, 6, generator)
+        loss, _, _ = world.loss(line, world.observe(line, generator), balance=0.8, free=1.0)
+        descend(optimizer, loss, max_norm=100.0)
+    test = board(64, 6, Generator().manual_seed(1000 + seed))
+    with torch.no_grad():
+        states = world.observe(test, generator)
+        error = world.decoder.error(states.feat(), test.obs).mean()
+        foreseen = world.decoder.error(world.rssm.expected(states.deter).feat(), test.obs)[:, 1:].mean()
+    pictures = seen(test.obs, True)
+    by_mean = (pictures - pictures.mean((0, 1))).square().mean()
+    check(
+        {
+            "error of what it sees, of the mean picture's": ((error / by_mean).item(), "<= 0.2"),
+            "error of what it foresees, of the mean picture's": ((foreseen / by_mean).item(), "<= 0.5"),
+        }
+    )
