@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Generator
+from checks import Check
+from torch import Generator, Tensor
 
 from envs.point import Point
 from skillrl.agents.imagined import Climber, ImaginedValue, lambda_returns
@@ -19,7 +20,7 @@ from skillrl.learners.primitive import Primitive
 from skillrl.models.codes import Codes
 from skillrl.models.timeline import timeline
 from skillrl.networks import WideActor
-from skillrl.selector import Prior
+from skillrl.selector import Fixed, Prior
 from skillrl.skill_library import load, save
 from skillrl.skill_policy import Imagines, ReachesGoals
 from skillrl.skill_spaces import Codebook, Discrete
@@ -285,3 +286,93 @@ def spec_discrete() -> Any:
     from skillrl.spec import Discrete as Action
 
     return Action(3)
+
+
+# ---- what it learns on the point env
+
+CODE_UPDATES, SKILL_UPDATES = 800, 350
+SMALL: dict[str, Any] = {"hidden_dims": (64, 64), "deter": 64, "stoch": 8, "classes": 8, "hidden": 64}
+SMALL |= {"skill_space": Codebook(64), "model_lr": 1e-3, "lr": 1e-3, "batch_size": 16, "length": 16}
+SMALL |= {"horizon": 8, "target_every": 20, "starts": 64, "neighbours": 8, "resample_every": 20}
+MARK = pytest.mark.learning(
+    "skillrl/models/*.py", "skillrl/learners/choreographer.py", "skillrl/agents/imagined.py", "skillrl/estimators.py"
+)
+
+
+def wandered(seed: int, env_steps: int = 8000, hold: int = 10, **shapes: Any) -> Replay:
+    """Random actions, each held for some steps: all over the place."""
+    env = Point(num_envs=8, **shapes)
+    learner = Primitive(Spec.from_env(env))
+    learner.prior = lambda: Prior(learner.policy.space, hold=hold)  # type: ignore[method-assign]
+    data = Replay(20_000, 8, seed=seed)
+    schedule = Schedule(env_steps, collect=8, updates=0)
+    return train(env=env, learner=learner, data=data, schedule=schedule, seed=seed).data
+
+
+@MARK
+@pytest.mark.parametrize("resample_every", [20, None])
+def test_codes_are_used_alike_and_say_where_one_is(resample_every: int | None, seed: int, check: Check):
+    """Model and codes alone, from data. The twin's codes are never moved."""
+    data = wandered(seed)
+    torch.manual_seed(seed)
+    learner = Choreographer(spec(), **(SMALL | {"resample_every": resample_every}))
+    learner.generator.manual_seed(seed)
+    for _ in range(CODE_UPDATES):
+        states, _, _ = learner.fit_model(timeline(data.sample(learner.needs())["sequences"]))  # type: ignore[arg-type]
+        learner.fit_codes(states.deter.flatten(0, 1))
+        learner.updates += 1  # type: ignore[operator]
+        learner.maintain(0)
+    told = data.sample_one(Need("sequences", 512, length=16))
+    with torch.no_grad():
+        deter = learner.policy.world_model.observe(timeline(told), learner.generator).deter.flatten(0, 1)
+        codes, there = learner.policy.codes.number(deter), learner.policy.codes.decoded()
+    share = torch.bincount(codes, minlength=64) / len(codes)
+    perplexity = (-(share * share.clamp(min=1e-12).log()).sum()).exp().item()
+    by_chance = there[torch.randint(64, codes.shape, generator=Generator().manual_seed(seed))]
+    ratio = ((deter - there[codes]).norm(dim=-1).mean() / (deter - by_chance).norm(dim=-1).mean()).item()
+    gate = 0.8 * 64
+    if resample_every is None:
+        check({"perplexity": (perplexity, f"< {gate}")})
+    else:
+        check({"perplexity": (perplexity, f">= {gate}"), "distance to its code, of another's": (ratio, "<= 0.5")})
+
+
+FAST: dict[str, Any] = {"skill_space": Codebook(16), "length": 12, "horizon": 5, "gamma": 0.8, "lr": 2e-3}
+FAST |= {"target_every": 10}
+
+
+class Permuted(Choreographer):
+    """Twin: each skill is paid for another's code, anew at every update."""
+
+    def skill_reward(self, deter: Tensor, z: Tensor) -> Tensor:
+        return super().skill_reward(deter, z[torch.randperm(len(z), generator=self.generator)])
+
+
+@MARK
+@pytest.mark.parametrize("kind", [Choreographer, Permuted])
+def test_skills_lead_to_their_codes(kind: type[Choreographer], seed: int, check: Check):
+    """Model, codes and skills, from data, on a point that goes as far in 12 steps as else in 60. Then each skill acts
+    for an episode: how far its last states are from its code, beside how far they are from any code."""
+    shapes = {"step_radius": 1.0, "horizon": 12}
+    data = wandered(seed, 6000, hold=4, **shapes)
+    torch.manual_seed(seed)
+    learner = kind(spec(), **(SMALL | FAST))
+    learner.generator.manual_seed(seed)
+    for _ in range(SKILL_UPDATES):
+        states, _, _ = learner.fit_model(timeline(data.sample(learner.needs())["sequences"]))  # type: ignore[arg-type]
+        learner.fit_codes(states.deter.flatten(0, 1))
+        learner.learn_skills(learner.some(states))
+        learner.updates += 1  # type: ignore[operator]
+        learner.maintain(0)
+    play = Collector(
+        Point(num_envs=16, **shapes), learner.policy, Fixed(torch.arange(16)), seed=seed, deterministic=True
+    )
+    play.reset(seed)
+    gaps = []
+    for step in range(12):
+        play.tick()
+        if step >= 6:
+            gaps.append(torch.cdist(play.carry[0], learner.policy.codes.decoded()))  # (skills, codes)
+    gap = torch.stack(gaps).mean(0).detach()
+    ratio = (gap.diagonal().mean() / gap.mean()).item()
+    check({"distance to its code, of any code's": (ratio, "<= 0.7" if kind is Choreographer else "> 0.9")})

@@ -6,15 +6,20 @@ from typing import Any
 
 import pytest
 import torch
+from checks import Check
 from torch import Generator, Tensor, nn
 
 from envs.goal import PointGoal
+from envs.point import Point
 from skillrl.controllers.imagined import Imagined
 from skillrl.data.replay import Replay
 from skillrl.distributions import NoisyMode
 from skillrl.evaluation.rollouts import rollout
-from skillrl.learners.choreographer import ChoreographerPolicy
+from skillrl.learners.choreographer import Choreographer, ChoreographerPolicy
+from skillrl.learners.primitive import Primitive
 from skillrl.models.rssm import Latent
+from skillrl.models.timeline import timeline
+from skillrl.selector import Prior
 from skillrl.skill_library import load, save
 from skillrl.skill_policy import ActorPolicy, SkillPolicy
 from skillrl.skill_spaces import Codebook, Discrete
@@ -222,3 +227,66 @@ def test_it_is_evaluated_by_its_best_choice():
     env = PointGoal(num_envs=16)
     first, again = (rollout(env, learner.behaviour(), learner.prior(), seed=0) for _ in range(2))
     assert (first.z == again.z).all() and (first.coordinates == again.coordinates).all()
+
+
+# ---- what it learns on the point env: goals, with skills from imagination and from scratch
+
+FAST: dict[str, Any] = {"step_radius": 1.0, "horizon": 12}  # the point env, its 10 steps of way in 10 of its steps
+SKILLS: dict[str, Any] = {"hidden_dims": (64, 64), "deter": 64, "stoch": 8, "classes": 8, "hidden": 64}
+SKILLS |= {"model_lr": 1e-3, "lr": 2e-3, "batch_size": 16, "length": 12, "horizon": 5, "gamma": 0.8, "starts": 64}
+SKILLS |= {"skill_space": Codebook(16), "neighbours": 8, "target_every": 10, "resample_every": 20}
+CHOICE: dict[str, Any] = {"hidden_dims": (64, 64), "model_lr": 1e-3, "lr": 7e-4, "batch_size": 32, "length": 12}
+CHOICE |= {"horizon": 5, "gamma": 0.9, "starts": 128, "target_every": 20, "entropy": 3e-3}
+CHOICE |= {"random_steps": 500, "random_hold": 12}
+SKILL_UPDATES, CHOICE_STEPS = 900, 6000
+
+
+def wandered(seed: int) -> Replay:
+    """Random actions, each held for 4 steps."""
+    env = Point(num_envs=8, **FAST)
+    learner = Primitive(Spec.from_env(env))
+    learner.prior = lambda: Prior(learner.policy.space, hold=4)  # type: ignore[method-assign]
+    data = Replay(20_000, 8, seed=seed)
+    train(env=env, learner=learner, data=data, schedule=Schedule(6000, collect=8, updates=0), seed=seed)
+    return data
+
+
+def pretrained(seed: int) -> ChoreographerPolicy:
+    """Model, codes and skills, from data alone."""
+    data = wandered(seed)
+    torch.manual_seed(seed)
+    learner = Choreographer(Spec.from_env(Point(num_envs=1, **FAST)), **SKILLS)
+    learner.generator.manual_seed(seed)
+    for _ in range(SKILL_UPDATES):
+        states, _, _ = learner.fit_model(timeline(data.sample(learner.needs())["sequences"]))  # type: ignore[arg-type]
+        learner.fit_codes(states.deter.flatten(0, 1))
+        learner.learn_skills(learner.some(states))
+        learner.updates += 1  # type: ignore[operator]
+        learner.maintain(0)
+    return learner.policy
+
+
+def fresh(seed: int) -> ChoreographerPolicy:
+    """The same architecture, which has learnt nothing."""
+    torch.manual_seed(seed)
+    return Choreographer(Spec.from_env(Point(num_envs=1, **FAST)), **SKILLS).policy
+
+
+@pytest.mark.learning(
+    "skillrl/controllers/imagined.py",
+    "skillrl/models/*.py",
+    "skillrl/learners/choreographer.py",
+    "skillrl/agents/imagined.py",
+)
+@pytest.mark.parametrize("arm", ["frozen", "trained further", "from scratch"])
+def test_goals_by_skills_from_imagination_and_from_scratch(arm: str, seed: int, check: Check):
+    """At equal env steps of the task, with the same settings; the twin's skills are fresh and are trained along."""
+    skills = fresh(seed) if arm == "from scratch" else pretrained(seed)
+    env = PointGoal(num_envs=8, **FAST)
+    learner = Imagined(Spec.from_env(env), skills, frozen=arm == "frozen", **CHOICE)
+    learner.generator.manual_seed(seed)
+    data = Replay(20_000, 8, gamma=learner.gamma, seed=seed)
+    train(env=env, learner=learner, data=data, schedule=Schedule(CHOICE_STEPS, warmup=500, collect=16), seed=seed)
+    told = rollout(PointGoal(num_envs=48, **FAST), learner.behaviour(), learner.prior(), seed=seed)
+    assert told.success is not None
+    check({"goals reached": (float(told.success.mean()), "< 0.2" if arm == "from scratch" else ">= 0.2")})
