@@ -44,7 +44,8 @@ def test_the_learners_stand_on_equal_terms(body: str, learner: str):
     assert budget["env_steps"] == BODIES[body].env_steps and own["hidden_dims"] == [256, 256]
     if learner != "valor":  # which learns from whatever is fresh
         updates = budget["updates"] * own.get("agent_updates", 1)
-        assert updates / budget["collect"] == 1 / 32 and own["batch_size"] == 256
+        transitions = own["batch_size"] * own.get("length", 1)  # of sequences
+        assert updates / budget["collect"] == 1 / 32 and transitions == 256
     assert f"learner={learner}" in entry(body, learner).command(())
 
 
