@@ -203,7 +203,7 @@ def test_a_line_of_moments_has_each_observation_once():
 # ---- what it learns: a linear system with normal noise, of which Kalman's filter predicts what can be predicted
 
 TURN, NOISE, BLUR = 0.95, 4.0, 4.0  # how a step turns the state; deviations of what disturbs it, and of what is seen
-UPDATES, PICTURES = 2000, 1000
+UPDATES, PICTURES = 1700, 400
 LENGTH, SETTLED = 16, 6  # moments of a sequence, and from which on a filter has settled
 A = TURN * np.array([[np.cos(0.5), -np.sin(0.5)], [np.sin(0.5), np.cos(0.5)]])
 B, C = np.array([4.0, 2.0]), np.array([1.0, 0.0])
