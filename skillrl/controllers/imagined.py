@@ -24,7 +24,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from skillrl.agents.base import check, check_whole
-from skillrl.agents.imagined import ImaginedValue
+from skillrl.agents.imagined import EPS, ImaginedValue
 from skillrl.controllers.base import Controller
 from skillrl.distributions import Categorical
 from skillrl.learners.base import Batches
@@ -36,7 +36,6 @@ from skillrl.selector import Selector
 from skillrl.skill_policy import Imagines, SkillPolicy, columns_on
 from skillrl.spec import Batch, Carry, Metrics, Need, Selection, Spec
 
-EPS = 1e-5  # of Adam, in the code
 PAID = 1e-4  # a reward that counts as one
 
 

@@ -14,7 +14,6 @@ What differs from the paper or its code (mazpie/choreographer), and why:
   out: it changes nothing else.
 - In the code a code that is never used drifts to the origin (its sum decays, its count is held at 1); here it stays.
 - While acting, stoch is its likeliest value instead of a draw: whoever uses skills has no generator to hand them.
-- A moment at which an episode ends is a moment like others, as in the code: skills do not know ends.
 - Goals are compared with what the decoder makes of each code: the code of its goal-reaching runs was not released.
 """
 
@@ -25,10 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from skillrl.agents.base import check, check_whole
-from skillrl.agents.imagined import Climber, ImaginedValue
+from skillrl.agents.imagined import EPS, Climber, ImaginedValue
 from skillrl.distributions import NoisyMode
 from skillrl.estimators import neighbour_distance
-from skillrl.learners.base import Batches, Learner
+from skillrl.learners.base import Batches, Learner, refuse_teams
 from skillrl.models.codes import Codes
 from skillrl.models.encoder import seen
 from skillrl.models.rssm import Latent
@@ -36,12 +35,9 @@ from skillrl.models.timeline import Timeline, timeline
 from skillrl.models.world_model import WorldModel
 from skillrl.networks import WideActor, mlp
 from skillrl.optim import Adam, descend
-from skillrl.selector import Prior, Selector
 from skillrl.skill_policy import SkillPolicy, columns_on
 from skillrl.skill_spaces import Codebook, Discrete
 from skillrl.spec import Batch, Carry, Field, Metrics, Need, Spec
-
-EPS = 1e-5  # of Adam, in the code
 
 
 class ChoreographerPolicy(SkillPolicy):
@@ -170,6 +166,7 @@ class Choreographer(Learner):
         length: int = 50,
     ):
         super().__init__(spec)
+        refuse_teams(self, spec)
         if not isinstance(spec.action, Field):
             raise ValueError("learner choreographer needs a box action: it climbs along the model's dynamics")
         check("learner", model_lr=(model_lr, "(0, inf)"), lr=(lr, "(0, inf)"), kl_balance=(kl_balance, "[0, 1]"))
@@ -212,9 +209,6 @@ class Choreographer(Learner):
 
     def behaviour(self) -> SkillPolicy:
         return self.explorer
-
-    def prior(self) -> Selector:
-        return Prior(self.explorer.space)
 
     def needs(self) -> dict[str, Need]:
         return {"sequences": Need("sequences", self.batch_size, length=self.length)}
