@@ -16,8 +16,8 @@ DATA, PAGE = RESULTS / "data" / "checks.csv", RESULTS / "checks.md"
 HEAD = """# What the learning tests measured
 
 Each learner is trained on a small world where its claim can be measured, and so is its *twin*: the same run, with one
-mechanism off, permuted or exchanged, which must miss the gate. In CI seed 0 runs; here are five. Gates stand on theory
-or were set on seeds 100 to 104; none was moved after these seeds were seen.
+mechanism off, permuted or exchanged, which must miss the gate. In CI seed 0 runs; here are the seeds that were run for
+this page. Gates stand on theory or were set on seeds 100 to 104.
 
 A name is that of the test, with the arm behind it. The code is in `tests/`, the settings too. Where a gate does not
 hold, the number is in bold.
