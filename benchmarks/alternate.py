@@ -273,63 +273,6 @@ def about_this(skipped: Sequence[str]) -> dict[str, Any]:
     }
 
 
-# ---- statistics
-
-
-def values(rows: Sequence[Row], case: str, contender: str, key: str) -> dict[int, float]:
-    """round → value."""
-    chosen = (row for row in rows if row["case"] == case and row["contender"] == contender)
-    return {int(row["round"]): row[key] for row in chosen if isinstance(row.get(key), float)}
-
-
-def ratios(rows: Sequence[Row], case: str, first: str, other: str, key: str) -> list[float]:
-    """first / other, for each round that both were measured in."""
-    ours, theirs = values(rows, case, first, key), values(rows, case, other, key)
-    return [ours[number] / theirs[number] for number in sorted(ours.keys() & theirs.keys())]
-
-
-def table(benchmark: Benchmark, rows: Sequence[Row], case: str) -> tuple[list[str], list[list[str]]]:
-    """Head and lines of one case: medians, and the first contender's value over each other's."""
-    contenders, columns = benchmark.cases[case], benchmark.columns
-    first, several = contenders[0].name, len(contenders) > 1
-    lines = []
-    for name in (contender.name for contender in contenders):
-        of_columns = [values(rows, case, name, column.key).values() for column in columns]
-        line = [c.form.format(statistics.median(found)) if found else "–" for c, found in zip(columns, of_columns)]
-        found = ratios(rows, case, first, name, columns[0].key) if name != first else []
-        compared = [f"{statistics.median(found):.2f}", f"{min(found):.2f} to {max(found):.2f}"] if found else ["", ""]
-        lines.append([name, *line, *(compared if several else [])])
-    compared = [f"{first} / it", "lowest to highest"] if several else []
-    return ["", *(column.title for column in columns), *compared], lines
-
-
-def goals(benchmark: Benchmark, rows: Sequence[Row], case: str) -> list[list[str]]:
-    """What, median, goal and whether it is met, where it was measured: of the columns, then of the ratios."""
-    (first, *others), columns = benchmark.cases[case], benchmark.columns
-    key, title = columns[0].key, columns[0].title
-    found = [(c.title, list(values(rows, case, first.name, c.key).values()), c.goal) for c in columns]
-    found += [
-        (f"{title}, {first.name} / {o.name}", ratios(rows, case, first.name, o.name, key), o.goal) for o in others
-    ]
-    return [
-        [f"{case}: {what}", f"{statistics.median(of_rounds):.2f}", goal.judge(statistics.median(of_rounds))]
-        for what, of_rounds, goal in found
-        if goal and of_rounds
-    ]
-
-
-def listing(benchmark: Benchmark, rows: Sequence[Row], case: str, at_most: int = 12) -> list[list[str]]:
-    """The largest of the keys that are listed: name and median of the rounds that had it."""
-    if benchmark.listed is None:
-        return []
-    start, first = benchmark.listed[0], benchmark.cases[case][0].name
-    keys = dict.fromkeys(key for row in rows for key in row if key.startswith(start))
-    found = {key.removeprefix(start): list(values(rows, case, first, key).values()) for key in keys}
-    middles = {name: statistics.median(of_rounds) for name, of_rounds in found.items() if of_rounds}
-    largest = sorted(middles, key=middles.__getitem__, reverse=True)[:at_most]
-    return [[f"`{name}`", f"{middles[name]:.2f}"] for name in largest]
-
-
 # ---- a script's command line
 
 
@@ -351,6 +294,7 @@ def main(benchmark: Benchmark) -> None:
 def report(benchmark: Benchmark, rounds: int, seconds: float, out: Path) -> None:
     """Measure, print the tables, write the CSV and the picture."""
     from chart import draw
+    from tables import goals, listing, table
 
     from skillrl.comparison.markdown import table as markdown
     from skillrl.evaluation.theme import save

@@ -23,17 +23,14 @@ def updating(batch: dict[str, Any], **settings: Any) -> Callable[[], None]:
     found = importlib.util.find_spec("leanrl")
     assert found is not None and found.submodule_search_locations
     script = Path(next(iter(found.submodule_search_locations))) / SCRIPT
-    nothing = lambda *_, **__: None  # noqa: E731
-    tyro = {"cli": lambda arguments: arguments(env_id="HalfCheetah-v5", total_timesteps=0, **settings)}
-    stand_in("tyro", **tyro)
+    stand_in("tyro", cli=lambda arguments: arguments(env_id="HalfCheetah-v5", total_timesteps=0, **settings))
     stand_in("wandb", init=nothing, log=nothing)
     stand_in("torchrl")
     stand_in("torchrl.data", ReplayBuffer=nothing, LazyTensorStorage=nothing)
     torch.distributions.Distribution.set_default_validate_args(False)  # a check of values, which no graph can capture
     module = sys.modules["__main__"] = ModuleType("__main__")  # where its compiler looks for what it names
-    its: dict[str, Any] = vars(module) | {"__file__": str(script)}
-    vars(module).update(its)
-    its = vars(module)
+    module.__file__ = str(script)
+    its: dict[str, Any] = vars(module)
     exec(compile(script.read_text(), script, "exec"), its)
     data = its["TensorDict"](batch, batch_size=len(batch["rewards"]))
     args, count = its["args"], 0
@@ -49,6 +46,10 @@ def updating(batch: dict[str, Any], **settings: Any) -> Callable[[], None]:
         count += 1
 
     return update
+
+
+def nothing(*_: Any, **__: Any) -> None:
+    """What it logs, and the replay that no update looks into."""
 
 
 def stand_in(name: str, **members: Any) -> None:

@@ -7,7 +7,8 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from alternate import HERE, ROOT, Benchmark, Results, goals, listing, table
+from alternate import HERE, ROOT, Benchmark, Results
+from tables import goals, listing, table
 
 from skillrl.comparison.markdown import picture
 from skillrl.comparison.markdown import table as markdown

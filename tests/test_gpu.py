@@ -9,7 +9,8 @@ from test_cuda_graph import EAGER, OPTIONS, makers, world
 
 from skillrl.checkpoint import Checkpoints
 from skillrl.cuda_graph import WARMUP, CudaGraph
-from skillrl.data.replay import Replay, moved
+from skillrl.data.packing import moved
+from skillrl.data.replay import Replay
 from skillrl.runtime import place, seed_everything, setup_runtime
 from skillrl.spec import Spec
 from skillrl.training import Schedule, State, Updating, begin, one_by_one, train

@@ -18,12 +18,9 @@ from alternate import (  # fmt: skip
     Row,
     alternate,
     cpu_seconds,
-    goals,
-    listing,
-    ratios,
-    table,
     timed,
 )
+from tables import goals, listing, ratios, table
 from torch.utils.flop_counter import FlopCounterMode
 
 FOLDER = Path(page.__file__).parent

@@ -7,7 +7,8 @@ import torch
 from replay_world import GAMMA, UNEVEN, World, filled
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from skillrl.data.replay import Replay, moved
+from skillrl.data.packing import moved
+from skillrl.data.replay import Replay
 from skillrl.spec import Batch, Need
 
 
