@@ -134,7 +134,8 @@ def learning_curves(comparison: Comparison, curves: dict[str, list[list[Curve]]]
         axes.set_xlabel("env steps", fontsize=8, labelpad=1)
         _few_ticks(axes.yaxis)
         axes.grid(axis="x", visible=False)
-    _key(figure, comparison.groups, tones)
+    drawn = [i for i in range(len(tones)) if any(groups[i] for groups in curves.values())]
+    _key(figure, [comparison.groups[i] for i in drawn], [tones[i] for i in drawn])
     return figure
 
 
