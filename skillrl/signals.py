@@ -37,8 +37,12 @@ class Signals:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Whoever heard the signals before hears of one seen here: what followed it may have been an error instead."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
+            outer = getattr(handler, "__self__", None)
+            if self.seen == number and isinstance(outer, Signals):
+                outer.seen = number
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         first, self.seen = not self.seen, number

@@ -42,27 +42,28 @@ _stopped = False  # this process was told to stop: it starts no further job
 
 
 def run_job(work: Callable[[], None], folder: Path, *, apart: bool) -> None:
-    """Do the ``work`` of one job. An error stays in it; a signal ends the sweep.
+    """Do the ``work`` of one job. An error stays in it; a signal ends the sweep, also where the job failed after it.
 
     apart: in a process that the sweep started (any launcher but Hydra's basic one), which says whose lines it prints.
     """
     (folder / ERROR).unlink(missing_ok=True)
     if not apart:
-        return _attempt(work, folder)
+        with Signals() as signals:
+            return _attempt(work, folder, signals)
     global _stopped
     if _stopped:
         return
     parent = _detach()
     try:
-        with Signals(), redirect_stdout(Labelled(sys.stdout, f"job={folder.name}")):
-            _attempt(work, folder)
+        with Signals() as signals, redirect_stdout(Labelled(sys.stdout, f"job={folder.name}")):
+            _attempt(work, folder, signals)
     except Stopped as stop:
         _stopped = True
         if os.getppid() != parent:  # nobody waits for an answer
             os._exit(stop.code)
 
 
-def _attempt(work: Callable[[], None], folder: Path) -> None:
+def _attempt(work: Callable[[], None], folder: Path, signals: Signals) -> None:
     try:
         work()
     except Exception as error:
@@ -70,6 +71,8 @@ def _attempt(work: Callable[[], None], folder: Path) -> None:
         print(f"job {folder.name}: {text}", file=sys.stderr, flush=True)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ERROR).write_text(f"{text}\nexit code {code}\n")
+        if signals.seen:
+            raise Stopped(signals.seen) from error
     else:
         (folder / ERROR).unlink(missing_ok=True)
 

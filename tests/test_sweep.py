@@ -19,7 +19,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 import train as train_script
 from skillrl.errors import BadInput, Stopped
 from skillrl.resume import check_same
-from skillrl.sweep import ERROR, Labelled, PassedOn, job_name, judge
+from skillrl.signals import Signals
+from skillrl.sweep import ERROR, Labelled, PassedOn, job_name, judge, run_job
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["learner.hidden_dims=[8]", "learner.batch_size=8", "pretrain.warmup=80", "evaluate=false", "logger.every=80"]
@@ -228,6 +229,19 @@ def test_a_signal_without_anybody_to_pass_it_on_to_is_not_kept_waiting():
     with PassedOn(), pytest.raises(Stopped, match="SIGTERM"):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
+
+
+def test_a_job_that_fails_to_save_after_a_signal_is_the_last(tmp_path: Path):
+    """On a full disk, say: its error is kept, and the sweep ends all the same."""
+
+    def work() -> None:
+        with Signals() as signals, signals.deferred():
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise OSError("no space left")
+
+    with PassedOn() as outer, pytest.raises(Stopped, match="SIGTERM"):
+        run_job(work, tmp_path / "job", apart=False)
+    assert outer.seen == signal.SIGTERM and "no space left" in (tmp_path / "job" / ERROR).read_text()
 
 
 def test_a_crash_weighs_more_than_bad_input_and_old_errors_nothing(tmp_path: Path, capsys: Any):
