@@ -35,30 +35,6 @@ def regression(features: Tensor, wanted: Tensor) -> Tensor:
     return solution.squeeze(-1).float()
 
 
-class Moments(nn.Module):
-    """Mean and variance of all that was seen, of values of ``shape``, whatever the batches it came in."""
-
-    mean: Tensor
-    var: Tensor
-    count: Tensor
-
-    def __init__(self, *shape: int):
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("var", torch.zeros(shape))  # by the count, not by one less
-        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
-
-    @torch.no_grad()
-    def update(self, values: Tensor) -> None:
-        """Take in values (B, *shape) (Chan et al. 1979)."""
-        self.count += len(values)
-        share = len(values) / self.count  # of these in all
-        off = values.mean(0) - self.mean
-        self.var.lerp_(values.var(0, correction=0), share)
-        self.var += share * (1 - share) * off.square()
-        self.mean += share * off
-
-
 class DualVariable(nn.Module):
     """λ > 0 of a constraint "slack ≥ 0", by descent on log λ: it rises while the constraint is violated.
 

@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from skillrl.distributions import Distribution
+from skillrl.moments import Standardizer
 from skillrl.networks import Actor, OnPolicyActor, ValueActor, mlp
 from skillrl.skill_spaces import SkillSpace
 from skillrl.spec import Carry, Discrete, Field
@@ -61,6 +62,7 @@ class SkillPolicy(nn.Module):
 class ActorPolicy(SkillPolicy):
     """One feed-forward actor, the form that most learners save.
 
+    normalize: whether the actor sees observations in units of their spread, which ``normalizer`` is to be shown.
     actor: its class, called with (obs, action, space, hidden_dims). An ``OnPolicyActor`` is clipped to the box here,
     and what its agent must know of a draw is stored with it: ``raw_action`` before the clipping, and ``log_prob``.
     """
@@ -73,13 +75,16 @@ class ActorPolicy(SkillPolicy):
         space: SkillSpace,
         hidden_dims: Sequence[int],
         actor: type[nn.Module] = Actor,
+        normalize: bool = False,
         **arguments: Any,
     ):
-        super().__init__(obs=obs, action=action, space=space, hidden_dims=list(hidden_dims), actor=actor, **arguments)
+        arguments |= {"hidden_dims": list(hidden_dims), "actor": actor, "normalize": normalize}
+        super().__init__(obs=obs, action=action, space=space, **arguments)
         self.actor = actor(obs, action, space, hidden_dims)
+        self.normalizer = standardizer(obs, normalize)
 
     def dist(self, obs: Tensor, z: Tensor, carry: Carry = ()) -> Distribution:
-        return self.actor(obs, z)
+        return self.actor(self.normalizer(obs), z)
 
     def act(
         self,
@@ -115,11 +120,14 @@ class DirectedPolicy(ActorPolicy):
         hidden_dims: Sequence[int],
         encoder_obs: Field,
         encoder_dims: Sequence[int] | None = None,
+        normalize: bool = False,
         **rest: Any,
     ):
         widths = list(hidden_dims if encoder_dims is None else encoder_dims)
-        super().__init__(space=space, hidden_dims=hidden_dims, encoder_obs=encoder_obs, encoder_dims=widths, **rest)
+        rest |= {"encoder_obs": encoder_obs, "encoder_dims": widths, "normalize": normalize}
+        super().__init__(space=space, hidden_dims=hidden_dims, **rest)
         self.goal_obs = encoder_obs
+        self.goal_normalizer = standardizer(encoder_obs, normalize)
         self.encoder = self.make_encoder(encoder_obs.dim, widths, space.direction_dim)
 
     def make_encoder(self, in_dim: int, hidden_dims: Sequence[int], out_dim: int) -> nn.Module:
@@ -127,7 +135,7 @@ class DirectedPolicy(ActorPolicy):
 
     def phi(self, obs: Tensor) -> Tensor:
         """(B, ...) of ``goal_obs`` → (B, direction_dim)."""
-        return self.encoder(obs.float())
+        return self.encoder(self.goal_normalizer(obs.float()))
 
     def goal_to_skill(self, obs: Tensor, goal: Tensor) -> Tensor:
         return self.space.toward(self.phi(goal) - self.phi(obs))
@@ -207,6 +215,15 @@ class Imagines(Protocol):
     def imagined_dist(self, feat: Tensor, z: Tensor) -> Distribution:
         """What is done in states of the model: feat (..., feat_dim), z (..., ...). ``actor`` holds its weights."""
         ...
+
+
+def standardizer(obs: Field, wanted: bool) -> nn.Module:
+    """For the columns of ``obs``. Errors: ValueError where they are no vector of real numbers."""
+    if not wanted:
+        return nn.Identity()
+    if len(obs.shape) != 1 or obs.dtype not in ("float32", "float64"):
+        raise ValueError(f"learner.normalize_obs is true, but what is seen, {obs}, is no vector: set it to false")
+    return Standardizer(obs.dim)
 
 
 def freeze(policy: SkillPolicy) -> SkillPolicy:

@@ -215,6 +215,8 @@ def learn(state: State) -> None:
     if not needs or not state.data.ready(needs):
         return
     count = state.schedule.updates if state.collector else 1
+    if count and state.grad_steps == 0:
+        state.learner.look(state.data)
     if count:
         state.metrics = state.updating(state.learner, state.data, needs, count)
     state.grad_steps += count

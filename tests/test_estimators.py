@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from skillrl.estimators import Moments, contrastive_bound, knn_distances, regression
+from skillrl.estimators import contrastive_bound, knn_distances, regression
+from skillrl.moments import Moments
 
 
 def test_nearest_others_by_hand_and_never_the_point_itself():

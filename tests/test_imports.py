@@ -12,7 +12,7 @@ import skillrl
 
 ROOT = Path(__file__).parents[1]
 
-NETWORKS = ["spec", "skill_spaces", "distributions", "networks"]
+NETWORKS = ["spec", "skill_spaces", "distributions", "moments", "networks"]
 POLICIES = [*NETWORKS, "skill_policy", "selector"]  # these two stand at the level of networks
 FOUNDATION = [*POLICIES, "aggregators", "estimators", "optim"]
 DATA = ["data", "data.*"]
@@ -33,6 +33,7 @@ ALLOWED: dict[str, list[str]] = {
     "spec": [],
     "skill_spaces": ["spec"],
     "distributions": [],
+    "moments": [],
     "aggregators": ["spec"],
     "networks": ["spec", "skill_spaces", "distributions"],
     "estimators": [*NETWORKS, "optim"],

@@ -94,9 +94,10 @@ STUDIES = {
             "found by trial, whose env steps count, and its actor and critic are trained further "
             "(`experiment=finetune/hopper`). From scratch (`experiment=finetune/hopper_scratch`) networks, agent and "
             "budget are the same, and nothing is kept. What is kept was chosen on seeds 100 and 101: the return at the "
-            "end was 567 and 411 with both, 423 and 432 with the actor alone (whose return falls to a tenth at first, "
-            "while its critic is new), 304 and 446 from scratch. So little was to be expected of a claim about the "
-            "end, and it asks for no size of the gap; what skills are good for here is the beginning of the curves."
+            "end was 567 and 411 with both, 423 and 432 with the actor alone (whose return falls to a fifth or "
+            "less at first, while its critic is new), 304 and 446 from scratch. So little was to be "
+            "expected of a claim about the end, and it asks for no size of the gap; what skills are good for here is "
+            "the beginning of the curves."
         ),
         arms={
             "ours": Arm("finetune/hopper", "Best skill, finetuned", phase="finetune"),

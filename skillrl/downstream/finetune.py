@@ -218,7 +218,8 @@ class Finetuned(Learner):
         batch = batches["batch"]
         assert isinstance(batch, Batch)
         columns, z = columns_on(self.columns, batch["obs"].device), self.z.expand_as(batch["z"])
-        seen = batch.replace(obs=batch["obs"][..., columns], next_obs=batch["next_obs"][..., columns], z=z, next_z=z)
+        obs, next_obs = (self.policy.normalizer(batch[key][..., columns]) for key in ("obs", "next_obs"))
+        seen = batch.replace(obs=obs, next_obs=next_obs, z=z, next_z=z)
         return self.agent.update(seen, self.generator) | {"reward/task": batch["reward"].mean()}
 
     def maintain(self, env_steps: int) -> Metrics:
@@ -231,11 +232,18 @@ class Finetuned(Learner):
 
 
 def copy_of(skills: SkillPolicy, kept: bool, **arguments: Any) -> SkillPolicy:
-    """A policy of the same architecture, fresh or with the same weights, that can be trained."""
+    """A policy of the same architecture, fresh or with the same weights, that can be trained.
+
+    What observations are measured in is kept in either case.
+    """
     fresh = type(skills)(**arguments)
-    if kept:
-        fresh.load_state_dict(skills.state_dict())
+    fresh.load_state_dict(skills.state_dict() if kept else fresh.state_dict() | units_of(skills))
     return fresh
+
+
+def units_of(skills: SkillPolicy) -> dict[str, Tensor]:
+    """What the state dict holds of ``normalizer``."""
+    return {name: value for name, value in skills.state_dict().items() if name.startswith("normalizer.")}
 
 
 def with_tensors(critic: Critic, tensors: dict[str, Tensor] | None) -> Critic:

@@ -26,8 +26,9 @@ from torch.nn import functional as F
 
 from skillrl.agents.base import Agent, check, check_whole
 from skillrl.agents.sac import SAC
-from skillrl.estimators import Moments, knn_distances, regression
+from skillrl.estimators import knn_distances, regression
 from skillrl.learners.base import RewardLearner
+from skillrl.moments import Moments
 from skillrl.networks import Critic, mlp
 from skillrl.optim import Adam, descend
 from skillrl.skill_policy import ActorPolicy, columns_on

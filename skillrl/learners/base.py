@@ -14,6 +14,9 @@ from skillrl.skill_policy import DirectedPolicy, SkillPolicy, columns_on
 from skillrl.skill_spaces import SkillSpace
 from skillrl.spec import Batch, Metrics, Need, Spec
 
+LOOKED_AT = 10_000
+"""Steps that observations are normalised by."""
+
 Batches = dict[str, Batch | list[Batch]]
 """What ``update`` receives: one entry a Need, a list where it asked for repeats."""
 
@@ -57,6 +60,9 @@ class Learner(nn.Module):
         """Before the first round: what has to be tried in the env, counted into the State's env_steps. It leaves fresh
         episodes."""
 
+    def look(self, data: Any) -> None:
+        """Once, before the first update: what is to be measured on all that was collected until then, a Replay."""
+
     def needs(self) -> dict[str, Need]:
         """The data of one update; empty: there is nothing to learn."""
         return {}
@@ -80,6 +86,8 @@ class RewardLearner(Learner):
         policy_view: which view of the observation actor and critic take; None is all of it.
         batch_size: transitions an update; of an on-policy agent, the fresh ones that an update waits for.
         hold: env steps before z is drawn anew; None is the episode.
+        normalize_obs: give every column of the observation in units of its spread in what was collected before the
+            first update (at most ``LOOKED_AT`` of those steps); a policy that is normalised keeps these units.
         critic: ``critic(obs, action, space, hidden_dims)``, where the reward has channels.
         policy_class, arguments: a skill policy with more to it than the agent's own, and what it takes.
 
@@ -99,11 +107,14 @@ class RewardLearner(Learner):
         policy_view: str | None,
         batch_size: int,
         hold: int | None,
+        normalize_obs: bool = False,
         critic: Callable[..., Critic] | None = None,
         policy_class: type[SkillPolicy] | None = None,
         **arguments: Any,
     ):
         super().__init__(spec)
+        if normalize_obs:
+            arguments["normalize"] = True
         if not self.teams:
             refuse_teams(self, spec)
         obs = spec.obs.select(policy_view)
@@ -120,7 +131,7 @@ class RewardLearner(Learner):
         )
         self.gamma = self.agent.gamma
         self.columns = spec.obs.columns(obs)
-        self.batch_size = batch_size
+        self.batch_size, self.normalize_obs = batch_size, normalize_obs
         self.selector: Selector = Prior(skill_space, hold=hold)
 
     def prior(self) -> Selector:
@@ -133,6 +144,18 @@ class RewardLearner(Learner):
     def needs(self) -> dict[str, Need]:
         return {"batch": self.agent.need("transitions", self.batch_size)}
 
+    def look(self, data: Any) -> None:
+        if not self.normalize_obs:
+            return
+        count = min(len(data), LOOKED_AT)
+        obs = data.sample({"seen": Need("transitions", count)})["seen"]["obs"]
+        for normalizer, columns in self.normalizers():
+            normalizer.update(obs[..., columns_on(columns, obs.device)].float())
+
+    def normalizers(self) -> list[tuple[Any, list[int] | None]]:
+        """The policy's, each with the columns of whole observations that it is for."""
+        return [(self.policy.normalizer, self.columns)]
+
     def fit(self, batch: Batch) -> Metrics:
         """Learn the representation that the reward is read from. (B, ...), also where the agent wants rollouts."""
         return {}
@@ -143,13 +166,14 @@ class RewardLearner(Learner):
         raise NotImplementedError
 
     def relabel(self, batch: Batch) -> Batch:
-        """What the agent sees: its own view, the fresh reward, and a z that goes on as it is."""
+        """What the agent sees: its own view, normalised, the fresh reward, and a z that goes on as it is."""
         with torch.no_grad():
             reward = batch.unflat(self.intrinsic_reward(batch.flat()))
         columns = columns_on(self.columns, reward.device)
-        return batch.replace(
-            obs=batch["obs"][..., columns], next_obs=batch["next_obs"][..., columns], reward=reward, next_z=batch["z"]
-        )
+        obs, next_obs = batch["obs"][..., columns], batch["next_obs"][..., columns]
+        if self.normalize_obs:
+            obs, next_obs = self.policy.normalizer(obs), self.policy.normalizer(next_obs)
+        return batch.replace(obs=obs, next_obs=next_obs, reward=reward, next_z=batch["z"])
 
     def update(self, batches: Batches) -> Metrics:
         batch = batches["batch"]
@@ -195,6 +219,9 @@ class DirectedLearner(RewardLearner):
         super().__init__(spec, skill_space=skill_space, policy_class=policy_class, encoder_obs=seen, **rest)
         self.skill_space, self.encoder_columns = skill_space, spec.obs.columns(seen)
         self.encoder_optimizer = Adam(self.policy.encoder.parameters(), encoder_lr)
+
+    def normalizers(self) -> list[tuple[Any, list[int] | None]]:
+        return [*super().normalizers(), (self.policy.goal_normalizer, self.encoder_columns)]
 
     def seen(self, obs: Tensor) -> Tensor:
         """φ's view of whole observations."""

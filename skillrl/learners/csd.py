@@ -12,7 +12,8 @@ descends on that. Means over axes, not sums, are the code's.
 What differs from the paper or its code (seohongpark/CSD-locomotion), and why:
 - The code trains on the newest 10 trajectories alone (Ant, HalfCheetah): 64 updates of the agent and 32 of φ an epoch.
   Here the replay serves all learners alike, and one update is one of each.
-- The code normalises observations by numbers that it ships for each env; here they are as they are.
+- The code normalises observations by moments of 10,000 random rollouts of 50 steps, which it ships for each env; here
+  they are those of what was collected before the first update.
 """
 
 from collections.abc import Callable, Sequence
@@ -62,6 +63,7 @@ class CSD(DirectedLearner):
         reward_scale: float = 10.0,
         batch_size: int = 1024,
         hold: int | None = None,
+        normalize_obs: bool = True,
     ):
         check("learner", density_lr=(density_lr, "(0, inf)"), reward_scale=(reward_scale, "(0, inf)"))
         check("learner", dual_lr=(dual_lr, "(0, inf)"), dual_init=(dual_init, "(0, inf)"))
@@ -76,6 +78,7 @@ class CSD(DirectedLearner):
             encoder_lr=encoder_lr,
             batch_size=batch_size,
             hold=hold,
+            normalize_obs=normalize_obs,
         )
         self.reward_scale = reward_scale
         seen = self.policy.goal_obs.dim
@@ -84,7 +87,7 @@ class CSD(DirectedLearner):
         self.dual = DualVariable(init=dual_init, lr=dual_lr, tolerance=dual_slack)
 
     def step_density(self, obs: Tensor) -> DiagonalNormal:
-        """q(s' − s | s), of observations as φ sees them."""
+        """q(s' − s | s), of observations as φ sees them, normalised."""
         mean, log_std = self.density(obs.float()).chunk(2, -1)
         return DiagonalNormal(mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX))
 
@@ -97,7 +100,7 @@ class CSD(DirectedLearner):
 
     def fit(self, batch: Batch) -> Metrics:
         """φ up its objective, λ down the constraint's slack, q towards the steps that are made."""
-        obs, next_obs = self.seen(batch["obs"]), self.seen(batch["next_obs"])
+        obs, next_obs = (self.policy.goal_normalizer(self.seen(batch[key])) for key in ("obs", "next_obs"))
         density = self.step_density(obs)
         step = self.step_in_phi(batch)
         penalty = self.dual.penalty(self.distance(density, next_obs - obs) - step.square().mean(-1))

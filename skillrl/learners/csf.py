@@ -10,7 +10,8 @@ and the policy earns the first part alone, r = (φ(s') − φ(s))·z. It is lear
 What differs from the paper or its code (Princeton-RL/contrastive-successor-features), and why:
 - As in the code: ξ = 5; the negatives are fresh draws from the prior, the positive is not among them, and the sum is no
   mean. Entropy is in the actor's loss and not in the critic's target; of two critics the one of the lower ψ·z is taken.
-- The code normalises observations by numbers that it ships for each env; here they are as they are.
+- The code normalises observations by moments of 10,000 random rollouts of 50 steps, which it ships for each env; here
+  they are those of what was collected before the first update.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,6 +54,7 @@ class CSF(DirectedLearner):
         negatives: int = 256,
         batch_size: int = 256,
         hold: int | None = None,
+        normalize_obs: bool = True,
     ):
         check("learner", contrast=(contrast, "[0, inf)"))
         check_whole("learner", negatives=negatives)
@@ -66,6 +68,7 @@ class CSF(DirectedLearner):
             encoder_lr=encoder_lr,
             batch_size=batch_size,
             hold=hold,
+            normalize_obs=normalize_obs,
             critic=SuccessorCritic,
         )
         if not isinstance(self.kept_critic(), SuccessorCritic):

@@ -8,7 +8,8 @@ z is normal, or one of K: then it acts as the one-hot of K, centred.
 What differs from the paper or its code (seohongpark/LSD), and why:
 - The code trains on the newest 20 trajectories alone (Ant, HalfCheetah), with 4 batches of 2,048 and one update of the
   target network an epoch. Here the replay serves all learners alike, which takes fewer env steps.
-- Distances are those of the observation as it is; the code divides it by deviations that it ships for each env.
+- Distances are those of normalised observations, as the code's; but it ships moments of random rollouts for each env,
+  and here they are those of what was collected before the first update.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,6 +62,7 @@ class LSD(DirectedLearner):
         encoder_lr: float = 3e-5,
         batch_size: int = 2048,
         hold: int | None = None,
+        normalize_obs: bool = True,
     ):
         super().__init__(
             spec,
@@ -72,6 +74,7 @@ class LSD(DirectedLearner):
             encoder_lr=encoder_lr,
             batch_size=batch_size,
             hold=hold,
+            normalize_obs=normalize_obs,
             policy_class=LSDPolicy,
         )
 

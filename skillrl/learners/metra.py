@@ -10,7 +10,8 @@ What differs from the paper or its code (seohongpark/METRA), and why:
 - The code averages ‖·‖² over the axes of φ instead of summing it, which allows steps of length √dim: all published
   numbers were made so. ``mean_constraint`` is that; off, it is the paper's.
 - The agent is the code's, which is not Haarnoja's: target entropy −|A|/2, α from 0.01, learning rates 1e-4.
-- The code normalises observations with a mean and a deviation that it ships for each env; here they are as they are.
+- The code normalises observations by moments of 10,000 random rollouts of 50 steps, which it ships for each env; here
+  they are those of what was collected before the first update.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,6 +55,7 @@ class METRA(DirectedLearner):
         mean_constraint: bool = False,
         batch_size: int = 256,
         hold: int | None = None,
+        normalize_obs: bool = True,
     ):
         check("learner", dual_lr=(dual_lr, "(0, inf)"), dual_init=(dual_init, "(0, inf)"))
         check("learner", dual_slack=(dual_slack, "(0, inf)"))
@@ -67,6 +69,7 @@ class METRA(DirectedLearner):
             encoder_lr=encoder_lr,
             batch_size=batch_size,
             hold=hold,
+            normalize_obs=normalize_obs,
         )
         self.mean_constraint = mean_constraint
         self.dual = DualVariable(init=dual_init, lr=dual_lr, tolerance=dual_slack)
