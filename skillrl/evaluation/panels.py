@@ -50,14 +50,15 @@ def curve(
 def coverage(visited: np.ndarray, untrained: np.ndarray | None, ink: dict[str, Any]) -> "Figure":
     """(T + 1,) distinct cells seen so far at each env step of the episodes, and by untrained networks."""
     figure, axes = blank(*LARGE)
+    beaten = untrained is not None and untrained[-1] > visited[-1]
     if untrained is not None:
         axes.plot(untrained, color=ink["faint"], lw=1.6, linestyle=DASHED)
-        _name_end(axes, untrained, "untrained", ink["faint"], above=untrained[-1] > visited[-1])
+        at_the_bottom = untrained[-1] < visited[-1] / 5  # below it there is the axis, and much room above
+        _name_end(axes, untrained, "untrained", ink["faint"], above=beaten or bool(at_the_bottom))
     axes.plot(visited, color=ink["accent"], lw=2)
-    beaten = untrained is not None and untrained[-1] > visited[-1]
     _name_end(axes, visited, "these skills", ink["accent"], above=not beaten)
     axes.set(xlabel="env step of the episode", ylabel="distinct cells visited", ylim=(0, None), xlim=(0, None))
-    _few_ticks(axes)
+    _few_ticks(axes, whole=True)
     return figure
 
 
@@ -99,9 +100,9 @@ def _name_end(axes: "Axes", line: np.ndarray, name: str, colour: str, *, above: 
                   textcoords="offset points", va="bottom" if above else "top", fontsize=9, color=colour)  # fmt: skip
 
 
-def _few_ticks(axes: "Axes") -> None:
+def _few_ticks(axes: "Axes", *, whole: bool = False) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=whole))
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=whole))
     axes.grid(axis="x", visible=False)
