@@ -8,15 +8,15 @@ from typing import Any
 from skillrl.config import Config, complete
 
 NOT_SETTINGS = ("seed", "skills", "evaluate", "checkpoint_every", "snapshots", "runtime", "logger")
-LATER = ("data", "pretrain.grad_steps")
-"""Keys that came after the first results: a run in which they are null has the settings that it had without them."""
+LATER = {"data": None, "pretrain.grad_steps": None, "learner.normalize_obs": False}
+"""Keys that came after the first results, each with the value at which a run is what it was without them."""
 MISSING = "not set"
 
 
 def settings(config: Config) -> dict[str, Any]:
     """What of a run's config its results depend on, by dotted key."""
     leaves = dict(_leaves({key: value for key, value in complete(config).items() if key not in NOT_SETTINGS}))
-    return {key: value for key, value in leaves.items() if not (key in LATER and value is None)}
+    return {key: value for key, value in leaves.items() if not (key in LATER and value == LATER[key])}
 
 
 def _leaves(node: Any, where: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,15 +13,24 @@ from skillrl.downstream.finetune import Finetune
 from skillrl.learners.base import LOOKED_AT, DirectedLearner
 from skillrl.learners.csd import CSD
 from skillrl.learners.csf import CSF
+from skillrl.learners.diayn import DIAYN
 from skillrl.learners.lsd import LSD
 from skillrl.learners.metra import METRA
 from skillrl.moments import Standardizer
+from skillrl.skill_policy import ReachesGoals
 from skillrl.skill_spaces import Gaussian
 from skillrl.spec import Batch, Field, Need, Spec
 
 SPEC = Spec(Field((3,), names={"x": (0, 1), "rest": (1, 3)}), Field((2,)), horizon=50)
 UNITS, ORIGIN = torch.tensor([1000.0, 0.01, 1.0]), torch.tensor([5.0, -0.02, 0.0])
-LEARNERS: dict[Any, dict[str, Any]] = {METRA: {}, LSD: {}, CSD: {"skill_space": Gaussian(2)}, CSF: {}}
+ON: dict[str, Any] = {"normalize_obs": True}
+LEARNERS: dict[Any, dict[str, Any]] = {
+    METRA: {},
+    LSD: {},
+    CSD: {"skill_space": Gaussian(2)},
+    CSF: {},
+    DIAYN: ON | {"skill_space": Gaussian(2)},
+}
 
 
 class Collected:
@@ -51,7 +60,7 @@ def measured_otherwise(batch: Batch) -> Batch:
 
 def learnt(make: Any, batch: Batch, **arguments: Any) -> DirectedLearner:
     torch.manual_seed(0)
-    learner = make(SPEC, hidden_dims=(16,), policy_view="rest", **LEARNERS[make], **arguments)
+    learner = make(SPEC, hidden_dims=(16,), policy_view="rest", **LEARNERS[make] | arguments)
     learner.generator.manual_seed(0)
     learner.look(Collected(batch))
     for _ in range(5):
@@ -74,15 +83,22 @@ def test_what_is_learnt_does_not_depend_on_units(make: Any):
 
 
 @pytest.mark.parametrize("make", LEARNERS, ids=lambda make: make.__name__)
-def test_nor_what_is_done_and_aimed_at_also_when_loaded(make: Any, tmp_path: Path):
+def test_nor_what_is_done_and_known_also_when_loaded(make: Any, tmp_path: Path):
     own, other = transitions(), measured_otherwise(transitions())
     first, second = (learnt(make, batch).policy for batch in (own, other))
     skill_library.save(second, tmp_path)
     for policy in (second, skill_library.load(tmp_path)):
-        for mine, theirs in ((first.dist(own["obs"][:, 1:], own["z"]), policy.dist(other["obs"][:, 1:], other["z"])),):
-            torch.testing.assert_close(theirs.mode(), mine.mode(), rtol=0, atol=1e-3)
-        aims = [one.goal_to_skill(b["obs"], b["next_obs"]) for one, b in ((first, own), (policy, other))]
-        torch.testing.assert_close(aims[1], aims[0], rtol=0, atol=1e-2)
+        mine, theirs = (known(*one) for one in ((first, own), (policy, other)))
+        for value, expected in zip(theirs, mine, strict=True):
+            torch.testing.assert_close(value, expected, rtol=1e-2, atol=1e-2)
+
+
+def known(policy: Any, batch: Batch) -> list[Tensor]:
+    """What it does, and which skill it takes for the one to a goal, or how likely for the one in use."""
+    acts = policy.dist(batch["obs"][:, 1:], batch["z"]).mode()
+    if isinstance(policy, ReachesGoals):
+        return [acts, policy.goal_to_skill(batch["obs"], batch["next_obs"])]
+    return [acts, policy.log_posterior(batch["next_obs"], batch["z"])]
 
 
 def test_units_are_those_of_what_came_before_the_first_update():

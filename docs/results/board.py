@@ -38,7 +38,8 @@ from skillrl.skill_policy import ReachesGoals
 from skillrl.spec import Spec
 
 GOALS = 32  # episodes of the zero-shot distance
-NOT_HERE = ("flat", "primitive", "masd")  # no skills, nothing learnt, and of teams alone: these bodies are one agent's
+NOT_HERE = ("flat", "primitive", "h_dqn", "hiro", "masd", "mlps", "option_critic", "soc")
+"""Learners that need a reward, a family of tasks, or a team."""
 LEARNERS = sorted(path.stem for path in (ROOT / "conf/learner").glob("*.yaml") if path.stem not in NOT_HERE)
 
 

@@ -165,6 +165,7 @@ class DADS(RewardLearner):
         agent_updates: int = 64,
         batch_size: int = 256,
         hold: int | None = None,
+        normalize_obs: bool = False,
     ):
         check("learner", dynamics_lr=(dynamics_lr, "(0, inf)"))
         check("learner", importance_clip=(1.0 if importance_clip is None else importance_clip, "[1, inf)"))
@@ -180,6 +181,7 @@ class DADS(RewardLearner):
             policy_view=policy_view,
             batch_size=batch_size,
             hold=hold,
+            normalize_obs=normalize_obs,
             policy_class=DADSPolicy,
             predict_obs=seen,
             components=components,

@@ -32,7 +32,7 @@ from skillrl.distributions import Categorical, DiagonalNormal
 from skillrl.learners.base import RewardLearner
 from skillrl.networks import LOG_STD_MAX, mlp
 from skillrl.optim import Adam, descend
-from skillrl.skill_policy import ActorPolicy, columns_on
+from skillrl.skill_policy import ActorPolicy, columns_on, standardizer
 from skillrl.skill_spaces import Discrete, Gaussian
 from skillrl.spec import Batch, Field, Metrics, Spec
 
@@ -45,6 +45,7 @@ class DIAYNPolicy(ActorPolicy):
 
     def __init__(self, *, space: Discrete | Gaussian, hidden_dims: Sequence[int], posterior_obs: Field, **rest: Any):
         super().__init__(space=space, hidden_dims=hidden_dims, posterior_obs=posterior_obs, **rest)
+        self.posterior_normalizer = standardizer(posterior_obs, self.arguments["normalize"])
         if not isinstance(space, Discrete | Gaussian):
             raise ValueError(f"skill_space is {type(space).__name__}: DIAYN's posterior is for Discrete or Gaussian")
         self.posterior_obs = posterior_obs
@@ -54,7 +55,7 @@ class DIAYNPolicy(ActorPolicy):
 
     def posterior(self, obs: Tensor) -> Categorical | DiagonalNormal:
         """q(z | s)."""
-        out = self.discriminator(obs.float())
+        out = self.discriminator(self.posterior_normalizer(obs.float()))
         if isinstance(self.space, Discrete):
             return Categorical(out)
         mean, log_std = out.chunk(2, -1)
@@ -95,6 +96,7 @@ class DIAYN(RewardLearner):
         discriminator_noise: float = 0.0,
         batch_size: int = 128,
         hold: int | None = None,
+        normalize_obs: bool = False,
     ):
         seen = spec.obs.select(discriminator_view)
         super().__init__(
@@ -105,6 +107,7 @@ class DIAYN(RewardLearner):
             policy_view=policy_view,
             batch_size=batch_size,
             hold=hold,
+            normalize_obs=normalize_obs,
             policy_class=DIAYNPolicy,
             posterior_obs=seen,
         )
@@ -112,6 +115,9 @@ class DIAYN(RewardLearner):
         self.skill_space, self.discriminator_noise = skill_space, discriminator_noise
         self.discriminator_columns = spec.obs.columns(seen)
         self.discriminator_optimizer = Adam(self.policy.discriminator.parameters(), discriminator_lr)
+
+    def normalizers(self) -> list[tuple[Any, list[int] | None]]:
+        return [*super().normalizers(), (self.policy.posterior_normalizer, self.discriminator_columns)]
 
     def seen(self, next_obs: Tensor) -> Tensor:
         """The discriminator's view (B, ...) of whole observations."""
