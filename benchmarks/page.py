@@ -13,7 +13,7 @@ from tables import goals, listing, table
 from skillrl.comparison.markdown import picture
 from skillrl.comparison.markdown import table as markdown
 
-ON_CPU = ("env_steps", "sac_update", "sac_end_to_end", "diayn_pretraining", "replay", "breakdown", "jobs")
+ON_CPU = ("env_steps", "sac_update", "learners", "sac_end_to_end", "diayn_pretraining", "replay", "breakdown", "jobs")
 ON_GPU = ("gpu_update", "gpu_training")
 SCRIPTS = ON_CPU + ON_GPU
 PAGE = ROOT / "docs" / "performance.md"
