@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import checks_page
+import learners_page
 import pytest
 from checks import Check
 
@@ -39,3 +40,25 @@ def test_the_committed_page_is_made_from_the_committed_numbers():
 @pytest.mark.parametrize("kind", [Check, dict])
 def test_a_check_is_named_by_its_test_and_its_arm(kind: type, seed: int, check: Check):
     assert check.name == f"a check is named by its test and its arm {kind.__name__}" and check.seed == seed
+
+
+def test_the_committed_table_of_learners_is_made_from_code_docs_and_numbers():
+    assert learners_page.PAGE.read_text() == learners_page.made()
+
+
+def test_an_objective_ends_where_its_explanation_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(learners_page, "ROOT", tmp_path)
+    text = '"""X.\n\nObjective: max I(S; Z)\nso that |z| = 1 (eq. 3): far. More.\n\nOther."""'
+    (tmp_path / "x.py").write_text(text)
+    assert learners_page.objective(Path("x.py")) == "max I(S; Z) so that \\|z\\| = 1 (eq. 3)"
+
+
+def test_a_check_counts_its_own_arm_and_names_the_twins():
+    kept = [
+        ("x on a line X", "0.9"),
+        ("x on a line X", "0.7"),
+        ("x on a line Permuted", "0.1"),
+        ("xy on a line XY", "1"),
+    ]
+    rows = [{"check": name, "measure": "m", "value": value, "gate": ">= 0.8"} for name, value in kept]
+    assert learners_page.checked(Path("skillrl/learners/x.py"), rows) == ("m: 1 of 2", "Permuted")

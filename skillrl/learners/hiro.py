@@ -1,8 +1,8 @@
 """HIRO: Data-Efficient Hierarchical Reinforcement Learning (Nachum et al. 2018, arXiv:1805.08296).
 
-Two levels learn from one rollout. The upper one sets a goal g every c env steps, an offset from where the body is; it
-stays at the same place as the body moves, by h(s, g, s') = s + g − s'. The lower one earns
-r = −‖s + g − s'‖ (eq. 3), the upper one the env's own reward.
+Objective: two levels learn from one rollout, the upper one to earn the env's own reward by the goals g that it sets,
+the lower one to earn −‖s + g − s'‖ (eq. 3). A goal is set every c env steps, an offset from where the body is; it stays
+at the same place as the body moves, by h(s, g, s') = s + g − s'.
 
 Off-policy relabelling (section 3.3): the goals that the upper level learns from are those that the lower level, as it
 is now, would have needed to act as it did: of {g, s_{t+c} − s_t, 8 draws around that} the one with the highest

@@ -1,8 +1,8 @@
 """The Option-Critic Architecture (Bacon, Harb & Precup 2017, arXiv:1609.05140).
 
-Options ω: policies π_ω(a | s), terminations β_ω(s), and values Q_Ω(s, ω) by which they are chosen, ε-greedily. All of
-it climbs the env's return, online: with U(ω, s') = (1 − β_ω(s')) Q_Ω(s', ω) + β_ω(s') max_ω' Q_Ω(s', ω') and
-g = r + γ (1 − terminated) U(ω, s'),
+Objective: max E[Σ γ^t r_t] of the env's own reward, at both levels: options ω are policies π_ω(a | s), terminations
+β_ω(s), and values Q_Ω(s, ω) by which they are chosen, ε-greedily. All of it climbs online: with
+U(ω, s') = (1 − β_ω(s')) Q_Ω(s', ω) + β_ω(s') max_ω' Q_Ω(s', ω') and g = r + γ (1 − terminated) U(ω, s'),
 
     Q_Ω(s, ω) → g,   π_ω by ∇ log π_ω(a | s) (g − Q_Ω(s, ω)),   β_ω by −∇ β_ω(s') (Q_Ω(s', ω) − max Q_Ω(s', ·) + ξ)
 

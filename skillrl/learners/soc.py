@@ -1,7 +1,7 @@
 """SoC: Separation of Concerns in Reinforcement Learning (van Seijen et al. 2017, arXiv:1612.05159).
 
-Objective: n agents share one env. Agent i sees its own part x_i of the state and what the others said in the step
-before, chooses (b_i, c_i), a part in the env's action and a word, and maximises its own E[Σ γ_i^t r_i]:
+Objective: n agents share one env, and each maximises its own return E[Σ γ_i^t r_i]. Agent i sees its own part x_i of
+the state and what the others said in the step before, and chooses (b_i, c_i), a part in the env's action and a word:
 
     Q_i(x_i, heard; b, c)  →  r_i + γ_i (1 − terminated) max_{b', c'} Q_i'(x_i', said; b', c'),    a = f(b_1, …, b_n)
 
