@@ -43,7 +43,7 @@ def test_a_check_is_named_by_its_test_and_its_arm(kind: type, seed: int, check: 
 
 
 def test_the_committed_table_of_learners_is_made_from_code_docs_and_numbers():
-    assert learners_page.PAGE.read_text() == learners_page.made()
+    assert learners_page.PAGE.read_text() == learners_page.made(), "python docs/results/learners_page.py makes it anew"
 
 
 def test_an_objective_ends_where_its_explanation_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

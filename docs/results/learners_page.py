@@ -33,7 +33,7 @@ def page(told: dict[str, list[str]], checks: list[dict[str, str]]) -> str:
         config = yaml.safe_load(path.read_text())
         module = config["_target_"].rpartition(".")[0]
         file = Path(*module.split(".")).with_suffix(".py")
-        paper, z, reward = told[path.stem][:3]
+        paper, z, reward = told.get(path.stem, ["", "", ""])[:3]
         name = f"[`{path.stem}`](../../{file.as_posix()})"
         cells = [name, paper, objective(file), space(config) or z, reward, agent(config), *checked(file, checks)]
         lines.append("| " + " | ".join(cells) + " |")
