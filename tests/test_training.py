@@ -33,10 +33,10 @@ class Watcher(DIAYN):
 
     def watch(self, env: Watched, data: Replay) -> None:
         self.watched: list[tuple[bool, int]] = []
-        self.look = lambda: self.watched.append((env.flying, len(data)))
+        self.note = lambda: self.watched.append((env.flying, len(data)))
 
     def update(self, batches: Any) -> Any:
-        self.look()
+        self.note()
         return super().update(batches)
 
 
