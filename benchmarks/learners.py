@@ -4,12 +4,18 @@ import time
 from typing import Any
 
 from alternate import ROOT, Benchmark, Column, Contender, Measure, Row, main
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
-ELSEWHERE = ("primitive", "h_dqn", "hiro", "masd", "mlps", "option_critic", "soc")
-"""They learn nothing, or need a reward, a family of tasks or a team."""
-LEARNERS = [path.stem for path in sorted((ROOT / "conf/learner").glob("*.yaml")) if path.stem not in ELSEWHERE]
 COLLECTED = 3200  # env steps: 16 whole episodes
 SIDE = 256  # of the square product that the core's rate is measured by
+
+
+def learners() -> list[str]:
+    """Those of the preset sweep=learners_x_seeds, behind SAC's own."""
+    preset = OmegaConf.load(ROOT / "conf/sweep/learners_x_seeds.yaml").hydra.sweeper.params.learner
+    names = sorted(path.stem for path in (ROOT / "conf/learner").glob("*.yaml"))
+    return ["flat", *OverridesParser.create().parse_override(f"learner={preset}").value().filter(names)]  # type: ignore[union-attr]
 
 
 def overrides(learner: str) -> list[str]:
@@ -75,7 +81,7 @@ BENCHMARK = Benchmark(
         "256 measured in between. The rest are optimisers, small operations and Python: its share is the larger, the "
         "narrower a learner's networks."
     ),
-    cases={"HalfCheetah, one thread": [Contender(name, updating, {"learner": name}, cores=1) for name in LEARNERS]},
+    cases={"HalfCheetah, one thread": [Contender(name, updating, {"learner": name}, cores=1) for name in learners()]},
     columns=[
         Column("ms", "ms an update", "{:.1f}"),
         Column("gflop", "GFLOP of products", "{:.2f}"),

@@ -13,6 +13,7 @@ from skillrl.downstream.finetune import Finetune
 from skillrl.learners.base import LOOKED_AT, DirectedLearner
 from skillrl.learners.csd import CSD
 from skillrl.learners.csf import CSF
+from skillrl.learners.dads import DADS
 from skillrl.learners.diayn import DIAYN
 from skillrl.learners.lsd import LSD
 from skillrl.learners.metra import METRA
@@ -99,6 +100,19 @@ def known(policy: Any, batch: Batch) -> list[Tensor]:
     if isinstance(policy, ReachesGoals):
         return [acts, policy.goal_to_skill(batch["obs"], batch["next_obs"])]
     return [acts, policy.log_posterior(batch["next_obs"], batch["z"])]
+
+
+def test_dads_weighs_in_the_units_that_it_acts_in():
+    """Its dynamics have a normalisation of their own; its agent and its importance weights have this one."""
+    torch.manual_seed(0)
+    learner = DADS(SPEC, hidden_dims=(16,), policy_view="rest", normalize_obs=True)
+    batch = measured_otherwise(transitions()).replace(reward=torch.zeros(512))
+    learner.look(Collected(batch))
+    action, drawn = learner.policy.act(batch["obs"][:, 1:], batch["z"], generator=learner.generator)
+    torch.testing.assert_close(learner.importance(batch.replace(action=action, **drawn)), torch.ones(512))
+    seen = learner.relabel(batch)["obs"]
+    torch.testing.assert_close(seen.mean(0), torch.zeros(2), rtol=0, atol=1e-4)
+    torch.testing.assert_close(seen.std(0, correction=0), torch.ones(2), rtol=0, atol=1e-4)
 
 
 def test_units_are_those_of_what_came_before_the_first_update():

@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from board_page import BODIES, NAME, PATHS, POINTS, SCORES, SEEDS, make, name_of, read_seed, write_seed
 from collect import split
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 from prove import Job, Proof, interrupt, say
 from settings import compose, settings_of, shorten
 from studies import DATA, RESULTS, ROOT
@@ -38,9 +40,17 @@ from skillrl.skill_policy import ReachesGoals
 from skillrl.spec import Spec
 
 GOALS = 32  # episodes of the zero-shot distance
-NOT_HERE = ("flat", "primitive", "h_dqn", "hiro", "masd", "mlps", "option_critic", "soc")
-"""Learners that need a reward, a family of tasks, or a team."""
-LEARNERS = sorted(path.stem for path in (ROOT / "conf/learner").glob("*.yaml") if path.stem not in NOT_HERE)
+SWEEP = "hydra.sweeper.params.learner"
+
+
+def learners() -> list[str]:
+    """Those of the preset sweep=learners_x_seeds, which need no reward, no family of tasks, and no team."""
+    preset = OmegaConf.select(OmegaConf.load(ROOT / "conf/sweep/learners_x_seeds.yaml"), SWEEP)
+    names = sorted(path.stem for path in (ROOT / "conf/learner").glob("*.yaml"))
+    return OverridesParser.create().parse_override(f"learner={preset}").value().filter(names)  # type: ignore[union-attr]
+
+
+LEARNERS = learners()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """h-DQN: Hierarchical Deep Reinforcement Learning (Kulkarni et al. 2016, arXiv:1604.06057).
 
-Objective: a meta-controller chooses among given goals g, and a controller takes actions until g is reached: both are
-DQNs,
+Objective: a meta-controller chooses among given goals g, a controller takes actions until g is reached, both are DQNs:
 
     Q_1(s, a; g)  →  1 where s' reaches g, else γ max_a' Q_1(s', a'; g)          (eq. 1, the critic's intrinsic reward)
     Q_2(s, g)     →  Σ_i γ^i r_i + γ^k max_g' Q_2(s', g')                          (eq. 2, of the env's own reward)
