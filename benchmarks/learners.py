@@ -78,8 +78,8 @@ BENCHMARK = Benchmark(
         "it (DADS's is 72 gradient steps, VALOR's is of 1,600 env steps, Choreographer has its small sizes). One "
         "core, one thread, CPU time, updates from one sample of the replay. The products of an update are those that "
         "torch's counter saw; their time is what they would take at the core's rate, that of a product 256 x 256 x "
-        "256 measured in between. The rest are optimisers, small operations and Python: its share is the larger, the "
-        "narrower a learner's networks."
+        "256 measured in between; those of an LSTM it does not see, so VALOR's share is told too low. The rest are "
+        "optimisers, small operations and Python: its share is the larger, the narrower a learner's networks."
     ),
     cases={"HalfCheetah, one thread": [Contender(name, updating, {"learner": name}, cores=1) for name in learners()]},
     columns=[
