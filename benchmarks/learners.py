@@ -83,10 +83,10 @@ BENCHMARK = Benchmark(
     ),
     cases={"HalfCheetah, one thread": [Contender(name, updating, {"learner": name}, cores=1) for name in learners()]},
     columns=[
+        Column("share", "products, of an update's time", "{:.0%}"),
         Column("ms", "ms an update", "{:.1f}"),
         Column("gflop", "GFLOP of products", "{:.2f}"),
         Column("products_ms", "ms of these at the core's rate", "{:.1f}"),
-        Column("share", "share", "{:.0%}"),
         Column("core_gflops", "the core's GFLOP/s"),
     ],
 )
