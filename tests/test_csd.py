@@ -101,6 +101,7 @@ def extent_of_y(kind: type[DirectedLearner], alpha: float, seed: int) -> float:
     small: dict[str, Any] = {"hidden_dims": (64, 64), "encoder_lr": 1e-3, "batch_size": 256, "skill_space": Gaussian(2)}
     if kind is CSD:
         small |= {"density_lr": 1e-3, "dual_lr": 1e-3}
+    small |= {"normalize_obs": False}  # in units of its spread y would be as far as x for LSD too
     make = partial(kind, agent=partial(SAC, lr=1e-3, alpha=alpha), **small)
     policy = pretrained(make, seed, env_steps=20_000, env=SlowY).learner.policy
     return float(np.abs(ends(policy, Sphere(2).enumerate(32), env=SlowY)[:, 1]).mean())

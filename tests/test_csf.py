@@ -81,6 +81,7 @@ def test_the_actor_climbs_along_z():
 
 SMALL: dict[str, Any] = {
     "agent": partial(SAC, lr=3e-4, alpha_init=0.01, target_entropy_multiplier=0.5, entropy_in_target=False),
+    "normalize_obs": False,  # x and y are of one scale as they are
     "hidden_dims": (64, 64),
     "encoder_lr": 1e-3,
 }

@@ -115,6 +115,7 @@ class Permuted(METRA):
 
 SMALL: dict[str, Any] = {
     "agent": partial(SAC, lr=1e-3, alpha_init=0.01, target_entropy_multiplier=0.5),
+    "normalize_obs": False,  # x and y are of one scale as they are
     "hidden_dims": (64, 64),
     "encoder_lr": 1e-3,
     "dual_lr": 1e-3,

@@ -98,7 +98,7 @@ STUDIES = {
             "less at first, while its critic is new), 304 and 446 from scratch. So little was to be "
             "expected of a claim about the end, and it asks for no size of the gap; what skills are good for here is "
             "the beginning of the curves. Seen afterwards: the gap on the fixed seeds is 180, 2.7 pooled standard "
-            "errors, so the claim would not hold either if the arms' env steps were equal to the last one (the trial "
+            "errors, so the claim would fall short too if the arms' env steps were equal to the last one (the trial "
             "of the skills ends between two rounds)."
         ),
         arms={
