@@ -26,15 +26,16 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
 
 def begun(overrides: Sequence[str]) -> Any:
     """The State of that run at its first round, as skillrl/phase.py begins it."""
-    from skillrl.cuda_graph import CudaGraph
     from skillrl.data.replay import Replay
+    from skillrl.precision import updating
     from skillrl.runtime import place, seed_everything, setup_runtime
     from skillrl.spec import Spec
-    from skillrl.training import Schedule, begin, one_by_one
+    from skillrl.training import Schedule, begin
     from train import build
 
     config = composed(overrides)
-    device = setup_runtime(build(config["runtime"]))
+    runtime = build(config["runtime"])
+    device = setup_runtime(runtime)
     env = build(config["env"])
     seed_everything(config["seed"])
     learner = place(build(config["learner"], Spec.from_env(env)), device, config["seed"])
@@ -42,7 +43,7 @@ def begun(overrides: Sequence[str]) -> Any:
     capacity = config["pretrain"]["capacity"]
     data = Replay(capacity, env.num_envs, gamma=learner.gamma, device=device, seed=config["seed"])
     state = begin(env=env, learner=learner, data=data, schedule=Schedule(0, **budget), seed=config["seed"])
-    state.updating = CudaGraph() if config["runtime"]["cuda_graph"] else one_by_one
+    state.updating = updating(runtime)
     return state
 
 

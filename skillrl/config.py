@@ -61,9 +61,10 @@ class Pretrain:
 
 
 def complete(config: Config) -> Config:
-    """With every key of Settings and Pretrain that may be left out."""
+    """With every key that may be left out, since there were none when some runs were written down."""
     whole: Config = {"task": None, "downstream": None, "controller": None, "snapshots": [], "data": None} | config
-    return whole | {"pretrain": {"grad_steps": None} | whole["pretrain"]} if "pretrain" in whole else whole
+    later = {"pretrain": {"grad_steps": None}, "runtime": {"precision": "float32"}}
+    return whole | {group: new | whole[group] for group, new in later.items() if group in whole}
 
 
 def located(config: Config) -> Config:

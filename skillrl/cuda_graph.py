@@ -12,21 +12,22 @@ from torch import Generator, Tensor
 from skillrl.data.replay import Replay
 from skillrl.learners.base import Learner
 from skillrl.spec import Metrics, Need
-from skillrl.training import one_by_one
+from skillrl.training import Updating, one_by_one
 
 WARMUP = 3  # rounds before the capture: optimisers make their moments, libraries their workspaces
 
 
 class CudaGraph:
-    """In place of ``one_by_one``: the same updates, captured once and replayed from then on."""
+    """In place of ``updating``: the same updates, captured once and replayed from then on."""
 
-    def __init__(self) -> None:
+    def __init__(self, updating: Updating = one_by_one) -> None:
+        self.updating = updating
         self.captured: tuple[dict[str, Need], int] | None = None
         self.rounds = 0
 
     def __call__(self, learner: Learner, data: Replay, needs: Mapping[str, Need], count: int) -> Metrics:
         if any(need.fresh for need in needs.values()):
-            return one_by_one(learner, data, needs, count)
+            return self.updating(learner, data, needs, count)
         if self.captured != (dict(needs), count):
             self.captured, self.rounds = (dict(needs), count), 0
         self.rounds += 1
@@ -42,7 +43,7 @@ class CudaGraph:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            metrics = one_by_one(learner, data, needs, count)
+            metrics = self.updating(learner, data, needs, count)
         torch.cuda.current_stream().wait_stream(stream)
         return metrics
 
@@ -51,7 +52,7 @@ class CudaGraph:
         for generator in generators(learner, data):
             self.graph.register_generator_state(generator)
         with torch.cuda.graph(self.graph):
-            metrics = one_by_one(learner, data, needs, count)
+            metrics = self.updating(learner, data, needs, count)
             self.values: Tensor = torch.stack([value.float() for value in metrics.values()])
         self.names = list(metrics)
 

@@ -12,15 +12,15 @@ import torch
 
 from skillrl import offline
 from skillrl.checkpoint import Checkpoints
-from skillrl.cuda_graph import CudaGraph
 from skillrl.data.replay import Replay
 from skillrl.errors import Stopped, bad_input
 from skillrl.learners.base import Learner
 from skillrl.loggers import Logger
-from skillrl.runtime import place, seed_everything
+from skillrl.precision import updating
+from skillrl.runtime import Runtime, place, seed_everything
 from skillrl.signals import Signals
 from skillrl.spec import Need, Spec
-from skillrl.training import Guest, Hook, Schedule, State, begin, one_by_one, train
+from skillrl.training import Guest, Hook, Schedule, State, begin, train
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Phase:
         self.schedule.check(needs, num_envs, self.capacity, budget)
 
     def train(
-        self, *, device: torch.device, logger: Logger, signals: Signals, checkpoint_every: int, cuda_graph: bool = False
+        self, *, device: torch.device, logger: Logger, signals: Signals, checkpoint_every: int, runtime: Runtime
     ) -> None:
         """To the end of the budget, from the newest checkpoint if there is one."""
         checkpoints = self.checkpoints(logger=logger)
@@ -78,7 +78,7 @@ class Phase:
             stage = env if self.dataset is None else None
             data = self._data(learner, env.num_envs, device, checkpoints)
             state = begin(env=stage, learner=learner, data=data, schedule=self.schedule, seed=self.seed)
-            state.updating = CudaGraph() if cuda_graph else one_by_one
+            state.updating = updating(runtime)
             if isinstance(learner, Guest):
                 checkpoints.extra["guest"] = learner.luggage
             if checkpoints.restore(state) and stage and not stage.metadata.get("exact_resume", True):

@@ -19,6 +19,8 @@ def change(config: Config, override: str, conf: Path) -> bool:
     key, _, text = override.partition("=")
     group, _, rest = key.partition(".")
     value = _read(override, text)
+    if key == "runtime.precision" and value != (old := config["runtime"]["precision"]):
+        raise BadInput(f"{override}: this run learns in {old}, and with resume it goes on so")
     if key in ("runtime", "logger"):
         file = conf / key / f"{value}.yaml"
         if not file.is_file():
@@ -42,11 +44,11 @@ def budgets(config: Config) -> tuple[str, ...]:
 
 
 def set_runtime(config: Config, runtime: Config) -> None:
-    """Another machine. Envs that were stepped in ``runtime.workers`` processes follow."""
+    """Another machine, on which the same is learnt. Envs that were stepped in ``runtime.workers`` processes follow."""
     for node in (config["env"], config["task"] or {}):
         if node.get("workers") == config["runtime"].get("workers"):
             node["workers"] = runtime.get("workers")
-    config["runtime"] = runtime
+    config["runtime"] = runtime | {"precision": config["runtime"]["precision"]}
 
 
 def check_same(saved: Config, config: Config, folder: Path) -> None:
@@ -58,6 +60,7 @@ def check_same(saved: Config, config: Config, folder: Path) -> None:
     set_runtime(known, config["runtime"])
     config = located(config)  # as a run writes it down
     old, new = ({key: c[key] for key in c if key not in ("runtime", "logger")} for c in (known, config))
+    old["runtime"], new["runtime"] = ({"precision": c["runtime"]["precision"]} for c in (known, config))
     if unlike := [f"{key} is {_short(there)} there and {_short(here)} here" for key, there, here in _unlike(old, new)]:
         more = f" (and {len(unlike) - 1} more)" if len(unlike) > 1 else ""
         raise BadInput(f"{folder} holds a run of another config: {unlike[0]}{more}. Name another hydra.sweep.dir")

@@ -128,9 +128,18 @@ class Run:
                     user = self.user(spec, skills, critic)
                     needs = user.needs()
                     if isinstance(user, Guest):
+                        self.check_guest()
                         user.rehearse(num_envs, self.phases[-1].schedule.total)
                 with bad_input("downstream"):
                     self.phases[-1].check("downstream", num_envs, needs)
+
+    def check_guest(self) -> None:
+        """Errors: BadInput for what only our own updates can do."""
+        if self.runtime.precision != "float32":
+            raise BadInput(
+                f"runtime.precision is {self.runtime.precision}, but this controller is of a library that makes its "
+                "own updates: set it to float32"
+            )
 
     @contextmanager
     def _look_at(self, key: str, node: Config) -> Iterator[tuple[Spec, int]]:
@@ -166,7 +175,7 @@ class Run:
             self.report()
 
     def _do(self, logger: Logger, signals: Signals) -> None:
-        settings = {"checkpoint_every": self.config["checkpoint_every"], "cuda_graph": self.runtime.cuda_graph}
+        settings = {"checkpoint_every": self.config["checkpoint_every"], "runtime": self.runtime}
         with logger:
             for phase in self.phases:
                 phase.train(device=self.device, logger=logger, signals=signals, **settings)

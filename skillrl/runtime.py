@@ -22,6 +22,8 @@ M = TypeVar("M", bound=nn.Module)
 STREAMS = ("env", "skills", "policy", "learner", "evaluation")
 """Each has a generator of its own, so that a change in what one draws leaves the others as they were."""
 
+PRECISIONS = ("float32", "bfloat16")
+
 _PACKAGES = (
     "skillrl",
     "torch",
@@ -40,13 +42,15 @@ _DIFF_LIMIT = 1_000_000  # characters; a diff beyond that is data, not code
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where a run computes; nothing in it changes what is learnt on one device.
+    """Where a run computes, and how. Of all this only ``precision`` is more than a machine's business.
 
     Args:
         device: where the learner and its replay live: cpu, cuda, or cuda:<index>.
         threads: CPU threads of torch. More than one may change results in the last bits.
         workers: processes that step the envs; 0 steps them in this one.
         cuda_graph: whether a round's updates are captured once and replayed, on a GPU.
+        precision: float32, or bfloat16 for the products of hidden layers in updates (``skillrl.precision``). Another
+            precision learns something else, so it is one of a run's settings.
         trusted: packages beyond the allow-list whose classes a config may name. Read from the command line only.
     """
 
@@ -54,6 +58,7 @@ class Runtime:
     threads: int = 1
     workers: int = 0
     cuda_graph: bool = False
+    precision: str = "float32"
     trusted: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -65,6 +70,8 @@ class Runtime:
             raise ValueError(
                 "runtime.cuda_graph is true, but runtime.device is cpu: take runtime=gpu, or set it to false"
             )
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"runtime.precision is {self.precision!r}: it must be {' or '.join(PRECISIONS)}")
         if isinstance(self.trusted, str) or not all(isinstance(name, str) for name in self.trusted):
             raise ValueError(f"runtime.trusted is {self.trusted!r}: it must be a list of package names")
 

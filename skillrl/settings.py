@@ -8,14 +8,16 @@ from typing import Any
 from skillrl.config import Config, complete
 
 NOT_SETTINGS = ("seed", "skills", "evaluate", "checkpoint_every", "snapshots", "runtime", "logger")
-LATER = {"data": None, "pretrain.grad_steps": None, "learner.normalize_obs": False}
+LATER = {"data": None, "pretrain.grad_steps": None, "learner.normalize_obs": False, "runtime.precision": "float32"}
 """Keys that came after the first results, each with the value at which a run is what it was without them."""
 MISSING = "not set"
 
 
 def settings(config: Config) -> dict[str, Any]:
-    """What of a run's config its results depend on, by dotted key."""
-    leaves = dict(_leaves({key: value for key, value in complete(config).items() if key not in NOT_SETTINGS}))
+    """What of a run's config its results depend on, by dotted key. Of ``runtime`` that is the precision alone."""
+    whole = complete(config)
+    leaves = dict(_leaves({key: value for key, value in whole.items() if key not in NOT_SETTINGS}))
+    leaves["runtime.precision"] = whole.get("runtime", {}).get("precision", LATER["runtime.precision"])
     return {key: value for key, value in leaves.items() if not (key in LATER and value == LATER[key])}
 
 

@@ -14,6 +14,7 @@ from skillrl.data.ring import Ring
 from skillrl.errors import BadInput, bad_input
 from skillrl.learners.base import Learner
 from skillrl.learners.choreographer import ChoreographerPolicy
+from skillrl.precision import in_bfloat16
 from skillrl.runtime import Runtime
 from skillrl.skill_policy import ActorPolicy, SkillPolicy
 from skillrl.skill_spaces import Box, Codebook, Discrete, Hybrid
@@ -111,6 +112,7 @@ def test_an_update_never_looks_at_a_value(group: str, name: str, monkeypatch: py
             for maker in ("tensor", "as_tensor", "from_numpy"):
                 patch.setattr(torch, maker, copying)
             metrics = one_by_one(abroad, data, learner.needs(), 2)
+            in_bfloat16(abroad, data, learner.needs(), 1)
         assert metrics and all(value.device.type == "meta" and value.dim() == 0 for value in metrics.values())
         tried += 1
     assert bool(tried) != (name in EAGER)

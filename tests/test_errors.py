@@ -45,6 +45,7 @@ BAD: dict[str, tuple[str, str]] = {
     "no room": ("pretrain.capacity=3", "replay capacity 3"),
     "no interval": ("checkpoint_every=0", "checkpoint_every is 0"),
     "no rows": ("logger.every=0", "logger.every is 0"),
+    "unknown precision": ("runtime.precision=half", "runtime.precision is 'half': it must be float32 or bfloat16"),
     "negative workers": ("runtime.workers=-1", "runtime.workers is -1"),
     "uneven rounds": ("pretrain.collect=7", "pretrain.collect is 7: it must be a multiple of num_envs, 8"),
     "unknown view": ("learner.discriminator_view=nope", "view 'nope'"),

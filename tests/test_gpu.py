@@ -11,6 +11,7 @@ from skillrl.checkpoint import Checkpoints
 from skillrl.cuda_graph import WARMUP, CudaGraph
 from skillrl.data.packing import moved
 from skillrl.data.replay import Replay
+from skillrl.precision import in_bfloat16
 from skillrl.runtime import place, seed_everything, setup_runtime
 from skillrl.spec import Spec
 from skillrl.training import Schedule, State, Updating, begin, one_by_one, train
@@ -62,6 +63,11 @@ def test_captured_is_one_by_one_bit_for_bit(group: str, name: str):
     graph = CudaGraph()
     assert_alike(trained(make, graph), trained(make, one_by_one))
     assert graph.rounds > WARMUP
+
+
+def test_captured_in_bfloat16_is_the_same_one_by_one():
+    make = first_that_learns("learner", "diayn")
+    assert_alike(trained(make, CudaGraph(in_bfloat16)), trained(make, in_bfloat16))
 
 
 def test_a_captured_run_that_is_stopped_goes_on_bit_for_bit(tmp_path: Path):

@@ -70,7 +70,8 @@ ALLOWED: dict[str, list[str]] = {
     "skill_choice": [],
     "downstream*": [*ON_TOP, *CONTRACTS, *USED, "composition", "composition.*", "downstream", "downstream.*"],
     "config": ["skill_library", "errors", "runtime"],
-    "phase": [*LOOP, "cuda_graph", "errors", "signals", "offline"],
+    "precision": [*LOOP, "cuda_graph"],
+    "phase": [*LOOP, "precision", "errors", "signals", "offline"],
     "run": [*ON_TOP, "phase", "config", "downstream", *RECORDS],
 }
 # package → the only files that may import it, at whatever depth of the file

@@ -207,9 +207,13 @@ def test_names_leave_out_what_all_jobs_share(monkeypatch: pytest.MonkeyPatch):
 
 def test_configs_that_are_and_are_not_the_same(tmp_path: Path):
     old = {"seed": 0, "skills": None, "env": {"workers": 0, "n": 1}, "task": None}
-    old |= {"runtime": {"workers": 0, "trusted": []}, "logger": {"every": 1}}
-    new = {**old, "env": {"workers": 2, "n": 1}, "runtime": {"workers": 2, "trusted": ["x"]}, "logger": {"every": 2}}
+    exact = {"precision": "float32"}
+    old |= {"runtime": {"workers": 0, "trusted": [], **exact}, "logger": {"every": 1}}
+    new = {**old, "env": {"workers": 2, "n": 1}, "logger": {"every": 2}}
+    new |= {"runtime": {"workers": 2, "trusted": ["x"], **exact}}
     check_same(old, new, tmp_path)
+    with pytest.raises(BadInput, match=r"runtime\.precision is 'float32' there and 'bfloat16' here"):
+        check_same(old, {**new, "runtime": {**new["runtime"], "precision": "bfloat16"}}, tmp_path)
     with pytest.raises(BadInput, match=r"env\.n is 1 there and 2 here \(and 1 more\)"):
         check_same(old, {**new, "env": {"workers": 2, "n": 2}, "seed": 1}, tmp_path)
     with pytest.raises(BadInput, match=r"env\.workers is 0 there and 1 here"):
