@@ -89,6 +89,7 @@ class Benchmark:
 
     drawn: columns that the picture shows of the first contender, instead of the first column of all contenders.
     listed: start of the keys that make a list of their own, and what their values are.
+    rounds_are: what a round stands for, where each is shown by itself.
     """
 
     script: str
@@ -99,6 +100,7 @@ class Benchmark:
     seconds: float = 2.0
     drawn: Sequence[str] = ()
     listed: tuple[str, str] | None = None
+    rounds_are: str = ""
 
     @property
     def name(self) -> str:
@@ -294,7 +296,7 @@ def main(benchmark: Benchmark) -> None:
 def report(benchmark: Benchmark, rounds: int, seconds: float, out: Path) -> None:
     """Measure, print the tables, write the CSV and the picture."""
     from chart import draw
-    from tables import goals, listing, table
+    from tables import each_round, goals, listing, table
 
     from skillrl.comparison.markdown import table as markdown
     from skillrl.evaluation.theme import save
@@ -311,6 +313,8 @@ def report(benchmark: Benchmark, rounds: int, seconds: float, out: Path) -> None
     print(f"{benchmark.question}\n{rounds} rounds of {seconds:g} s; load before: {load:.1f}")
     for case in benchmark.cases:
         print(f"\n{case}\n{markdown(*table(benchmark, results.rows, case))}")
+        if benchmark.rounds_are:
+            print(f"\n{markdown(*each_round(benchmark, results.rows, case))}")
         if found := listing(benchmark, results.rows, case):
             print(f"\n{markdown(['operation', *(benchmark.listed or ())[1:]], found)}")
         for what, value, verdict in goals(benchmark, results.rows, case):

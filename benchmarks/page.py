@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from alternate import HERE, ROOT, Benchmark, Results
-from tables import goals, listing, table
+from tables import each_round, goals, listing, table
 
 from skillrl.comparison.markdown import picture
 from skillrl.comparison.markdown import table as markdown
 
-ON_CPU = ("env_steps", "sac_update", "learners", "sac_end_to_end", "diayn_pretraining", "replay", "breakdown", "jobs")
+ON_CPU = (
+    *("env_steps", "sac_update", "sac_end_to_end", "diayn_pretraining", "replay", "breakdown", "learners", "jobs"),
+    *("precision", "precision_learning", "one_hot"),
+)
 ON_GPU = ("gpu_update", "gpu_training")
 SCRIPTS = ON_CPU + ON_GPU
 PAGE = ROOT / "docs" / "performance.md"
@@ -66,6 +69,8 @@ def section(benchmark: Benchmark, results: Results | None) -> list[str]:
         return [*parts, f"Not measured yet: `python benchmarks/{benchmark.name}.py`."]
     for case in benchmark.cases:
         parts += [f"**{case}**", markdown(*table(benchmark, results.rows, case))]
+        if benchmark.rounds_are:
+            parts.append(markdown(*each_round(benchmark, results.rows, case)))
         if lines := listing(benchmark, results.rows, case):
             parts.append(markdown(["operation", *(benchmark.listed or ())[1:]], lines))
     return [*parts, picture(f"../benchmarks/data/{benchmark.name}", benchmark.question), provenance(results)]

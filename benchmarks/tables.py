@@ -33,6 +33,18 @@ def table(benchmark: Benchmark, rows: Sequence[Row], case: str) -> tuple[list[st
     return ["", *(column.title for column in columns), *compared], lines
 
 
+def each_round(benchmark: Benchmark, rows: Sequence[Row], case: str) -> tuple[list[str], list[list[str]]]:
+    """Head and lines: every column of every contender, round by round."""
+    pairs = [(column, contender.name) for column in benchmark.columns for contender in benchmark.cases[case]]
+    found = [values(rows, case, name, column.key) for column, name in pairs]
+    numbers = sorted({number for of_rounds in found for number in of_rounds})
+    lines = [
+        [str(number), *(c.form.format(of[number]) if number in of else "–" for (c, _), of in zip(pairs, found))]
+        for number in numbers
+    ]
+    return [benchmark.rounds_are, *(f"{column.title}, {name}" for column, name in pairs)], lines
+
+
 def goals(benchmark: Benchmark, rows: Sequence[Row], case: str) -> list[list[str]]:
     """What, median, goal and whether it is met, where it was measured: of the columns, then of the ratios."""
     (first, *others), columns = benchmark.cases[case], benchmark.columns

@@ -20,7 +20,7 @@ from alternate import (  # fmt: skip
     cpu_seconds,
     timed,
 )
-from tables import goals, listing, ratios, table
+from tables import each_round, goals, listing, ratios, table
 from torch.utils.flop_counter import FlopCounterMode
 
 FOLDER = Path(page.__file__).parent
@@ -123,6 +123,13 @@ def test_a_list_has_the_largest_first() -> None:
     about = {"case": "a", "contender": "ours"}
     found = [about | {"round": 0, "op mm": 3.0, "op add": 1.0}, about | {"round": 1, "op mm": 5.0}]
     assert listing(benchmark, found, "a") == [["`mm`", "4.00"], ["`add`", "1.00"]]
+
+
+def test_rounds_that_stand_for_something_are_shown_each() -> None:
+    benchmark = replace(made_up([Column("rate", "score", "{:.1f}")], ours=None, peer=None), rounds_are="seed")
+    head, lines = each_round(benchmark, rows(ours=[1.0, 2.0], peer=[3.0, None, 5.0]), "a")
+    assert head == ["seed", "score, ours", "score, peer"]
+    assert lines == [["0", "1.0", "3.0"], ["1", "2.0", "–"], ["2", "–", "5.0"]]
 
 
 def test_results_come_back_from_a_file(tmp_path: Path) -> None:
