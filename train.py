@@ -84,13 +84,21 @@ def start(cfg: DictConfig, folder: Path, *, sweeping: bool = False) -> None:
             check(config, folder)
             if read_status(folder) == "finished":
                 return print(f"finished already: {folder}")
-        run = Run(config, folder, build)
+        run = Run(config, folder, build, jobs=jobs_at_once() if sweeping else 1)
         run.execute()
     except BaseException:
         if not is_run(folder):
             discard(folder)
         raise
     announce(run)
+
+
+def jobs_at_once() -> int:
+    """How many runs of this sweep go on beside each other on this machine, this one included."""
+    from skillrl.runtime import count_cores
+
+    n_jobs = HydraConfig.get().launcher.get("n_jobs") or 1  # joblib's; -1 is as many as there are cores, -2 one less
+    return max(1, n_jobs if n_jobs > 0 else count_cores() + 1 + n_jobs)
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

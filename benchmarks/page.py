@@ -14,8 +14,8 @@ from skillrl.comparison.markdown import picture
 from skillrl.comparison.markdown import table as markdown
 
 ON_CPU = (
-    *("env_steps", "sac_update", "sac_end_to_end", "diayn_pretraining", "replay", "breakdown", "learners", "jobs"),
-    *("precision", "precision_learning", "one_hot"),
+    *("env_steps", "sac_update", "learners", "sac_end_to_end", "diayn_pretraining", "replay", "breakdown", "jobs"),
+    *("precision", "precision_learning", "one_hot", "threads"),
 )
 ON_GPU = ("gpu_update", "gpu_training")
 SCRIPTS = ON_CPU + ON_GPU
@@ -33,6 +33,21 @@ idle cores, by
     python benchmarks/all.py
 
 What needs a GPU is measured only where there is one."""
+AUTO = """## What auto takes
+
+`runtime.threads=auto` and `runtime.workers=auto` choose by the cores of this machine, the runs of a sweep that share
+them (`hydra.launcher.n_jobs`), the device, the networks' widths and the env's rows. What else is busy is not looked at,
+so that a command takes the same each time. The run says in a line what it took and why; `run.json` keeps it.
+
+- `threads` is 2 on a CPU with at least 4 cores of the run's own and a layer of at least 256, else 1. Two threads are
+  worth 1.15 to 1.23 times one on two idle cores (SAC and DIAYN, above), at nearly twice the core time; a second thread
+  that waits for its core makes updates slower than one.
+- `workers` is half of the run's cores, at most one for each 16 rows, with at least 4 cores of its own, 32 rows and an
+  env that has worker processes; else 0. Calling workers up costs 0.2 to 0.3 ms a step, as much as 6 to 10 rows of
+  HalfCheetah.
+
+On two cores that is 1 and 0, the defaults: a run is never slower with `auto`, whatever runs beside it. That it pays on
+more cores is reckoned from the two-core tables here, not measured."""
 LIMITS = """## Limits
 
 - Speeds are of the machine named at each table; ratios carry over to like machines, absolute numbers don't. What else
@@ -48,7 +63,7 @@ def page(data: Path) -> str:
     parts = [HEAD, *glance(benchmarks, found)]
     for each in benchmarks:
         parts += section(each, found.get(each.name))
-    return "\n\n".join([*parts, LIMITS]) + "\n"
+    return "\n\n".join([*parts, AUTO, LIMITS]) + "\n"
 
 
 def glance(benchmarks: list[Benchmark], found: dict[str, Results]) -> list[str]:

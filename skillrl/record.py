@@ -23,9 +23,9 @@ def write_config(folder: Path, config: Config) -> None:
     write(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 
 
-def write_start(folder: Path) -> None:
-    """A start, or one more. Only with run.json the folder is a run."""
-    now = record()
+def write_start(folder: Path, **more: Any) -> None:
+    """A start, or one more, and ``more`` about it. Only with run.json the folder is a run."""
+    now = record() | more
     if is_run(folder):
         earlier = _read(folder)
         now = earlier | {"resumed": [*earlier.get("resumed", []), now]}

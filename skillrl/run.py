@@ -17,6 +17,7 @@ from torch import Tensor
 from skillrl import skill_library
 from skillrl.atomic import write_tensors
 from skillrl.config import Config, check_config, complete, distrust, located
+from skillrl.cores import settle
 from skillrl.data.dataset import Dataset
 from skillrl.errors import BadInput, Stopped, bad_input
 from skillrl.evaluation import evaluate
@@ -25,7 +26,7 @@ from skillrl.learners.base import Learner
 from skillrl.loggers import Logger
 from skillrl.phase import Phase
 from skillrl.record import locked, write_config, write_start, write_status
-from skillrl.runtime import Runtime, setup_runtime, spawn_seeds
+from skillrl.runtime import Runtime, count_cores, setup_runtime, spawn_seeds
 from skillrl.selector import BringsSelector
 from skillrl.signals import Signals
 from skillrl.skill_policy import SkillPolicy
@@ -41,12 +42,14 @@ class Run:
     Args:
         build: config node, and what code hands over → object.
         saved: whether the config was read from a run's folder, and so may be a stranger's.
+        jobs: runs that share this machine, this one included.
 
     Errors: BadInput, before anything is written, for whatever can be known to be wrong without training.
     """
 
-    def __init__(self, config: Config, folder: str | Path, build: Build, *, saved: bool = False):
-        self.config, self.folder, self.build = complete(config), Path(folder), build
+    def __init__(self, config: Config, folder: str | Path, build: Build, *, saved: bool = False, jobs: int = 1):
+        self.config, self.why = settle(complete(config), count_cores(), jobs)
+        self.folder, self.build = Path(folder), build
         check_config(self.config)
         if saved:
             distrust(self.config)
@@ -159,7 +162,10 @@ class Run:
             write_config(self.folder, self.config)
             with bad_input("logger"):
                 logger: Logger = self.build(self.config["logger"], self.folder)
-            write_start(self.folder)
+            taken = {"threads": self.runtime.threads, "workers": self.runtime.workers}
+            write_start(self.folder, runtime=taken | ({"why": self.why} if self.why else {}))
+            if self.why:
+                print("; ".join(f"{key}={taken[key]}: {reason}" for key, reason in self.why.items()))
             try:
                 with Signals() as signals:
                     self._do(logger, signals)

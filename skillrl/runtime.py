@@ -47,7 +47,8 @@ class Runtime:
     Args:
         device: where the learner and its replay live: cpu, cuda, or cuda:<index>.
         threads: CPU threads of torch. More than one may change results in the last bits.
-        workers: processes that step the envs; 0 steps them in this one.
+        workers: processes that step the envs; 0 steps them in this one. Configs may say auto for either: a run then
+            chooses (``skillrl.cores``).
         cuda_graph: whether a round's updates are captured once and replayed, on a GPU.
         precision: float32, or bfloat16 for the products of hidden layers in updates (``skillrl.precision``). Another
             precision learns something else, so it is one of a run's settings.
@@ -171,10 +172,15 @@ def describe_machine() -> dict[str, Any]:
         "host": platform.node(),
         "system": platform.platform(),
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": count_cores(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpus": [torch.cuda.get_device_name(i) for i in gpus],
     }
+
+
+def count_cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu_name() -> str:

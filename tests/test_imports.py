@@ -51,6 +51,7 @@ ALLOWED: dict[str, list[str]] = {
     "record": ["atomic", "config", "errors", "runtime", "skill_library"],
     "resume": ["config", "errors"],
     "settings": ["config"],
+    "cores": ["config", "errors"],
     "sweep": ["errors", "signals"],
     "skill_library": [*POLICIES, "atomic"],
     "data*": [*POLICIES, *DATA, "atomic"],
@@ -72,7 +73,7 @@ ALLOWED: dict[str, list[str]] = {
     "config": ["skill_library", "errors", "runtime"],
     "precision": [*LOOP, "cuda_graph"],
     "phase": [*LOOP, "precision", "errors", "signals", "offline"],
-    "run": [*ON_TOP, "phase", "config", "downstream", *RECORDS],
+    "run": [*ON_TOP, "phase", "config", "cores", "downstream", *RECORDS],
 }
 # package → the only files that may import it, at whatever depth of the file
 ONLY_IN = {
