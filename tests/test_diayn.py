@@ -23,7 +23,7 @@ from skillrl.learners.diayn import DIAYN
 from skillrl.skill_policy import InfersSkills, freeze
 from skillrl.skill_spaces import Discrete, Gaussian, Sphere
 from skillrl.spec import Batch, Spec
-from skillrl.training import Schedule, train
+from skillrl.training import Schedule, Updating, begin, one_by_one, train
 
 K = 8
 
@@ -187,14 +187,17 @@ class Unpaid(DIAYN):
         return torch.zeros(len(batch["z"]))
 
 
-def pretrained(kind: type[DIAYN], space: Discrete | Gaussian, seed: int) -> DIAYN:
+def pretrained(kind: type[DIAYN], space: Discrete | Gaussian, seed: int, updating: Updating = one_by_one) -> DIAYN:
     torch.manual_seed(seed)
     env = Point(num_envs=8)
     agent = partial(SAC, tau=0.01, alpha=0.1)
     learner = kind(Spec.from_env(env), skill_space=space, hidden_dims=(64, 64), agent=agent)
     learner.generator.manual_seed(seed)
     data = Replay(100_000, 8, gamma=learner.gamma, seed=seed)
-    train(env=env, learner=learner, data=data, schedule=Schedule(total=50_000, warmup=1_000), seed=seed)
+    schedule = Schedule(total=50_000, warmup=1_000)
+    state = begin(env=env, learner=learner, data=data, schedule=schedule, seed=seed)
+    state.updating = updating
+    train(env=env, learner=learner, data=data, schedule=schedule, state=state)
     return learner
 
 

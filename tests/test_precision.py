@@ -1,13 +1,16 @@
 """Updates in bfloat16: what is rounded, what is not, and that every learner takes it."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from checks import Check
 from test_configs import composed, of, option, plain
 from test_cuda_graph import filled, world
+from test_diayn import K, discriminability, mean_reward, pretrained
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -219,3 +222,14 @@ def test_another_machine_keeps_the_precision():
 
 def plain_config(*overrides: str) -> dict[str, Any]:
     return complete(plain(composed("train", *overrides)))
+
+
+# ---- learning
+
+
+@pytest.mark.learning("skillrl/precision.py")
+def test_diayn_in_bfloat16_tells_its_skills_apart(seed: int, check: Check):
+    """The gates of float32; its twins are in test_diayn.py."""
+    learner = pretrained(DIAYN, Discrete(K), seed, in_bfloat16)
+    measured = {"reward": (mean_reward(learner, seed), f">= {0.7 * math.log(K):.4f}")}
+    check(measured | {"discriminability": (discriminability(learner, seed), ">= 0.8")})
