@@ -47,7 +47,7 @@ class Local:
         self._slice.load(state)
 
     def close(self) -> None:
-        pass
+        self._slice.close()
 
 
 class Pool:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from envs.memory import Arrays, Layout
+from envs.pixels import PIXELS, eye, shape_of
 from envs.task import Task, num_actions, team
 
 
@@ -14,13 +15,13 @@ def layout(task: Task, observe: Sequence[str], dtype: str, n: int) -> tuple[Layo
     simulator = task.simulator(1)
     shapes = {**simulator.shapes, **task.own}
     now = {name: np.zeros((1, *shape)) for name, shape in shapes.items()}
-    widths = {name: task.parts()[name](now).shape[-1] for name in observe}
-    lead, dim = (n, *team(simulator)), sum(widths.values())
+    seen, widths = shape_of(task, observe)
+    lead, obs = (n, *team(simulator)), ((n, *seen), "uint8" if PIXELS in observe else dtype)
     entries: dict[str, tuple[tuple[int, ...], str]] = {
         "action": ((*lead, simulator.action_dim), "float32") if num_actions(simulator) is None else (lead, "int64"),
         "active": ((n,), "bool"),
-        "obs": ((*lead, dim), dtype),
-        "final_obs": ((*lead, dim), dtype),
+        "obs": obs,
+        "final_obs": obs,
         "reward": (lead, "float64"),
         "terminated": ((n,), "bool"),
         "truncated": ((n,), "bool"),
@@ -41,13 +42,13 @@ class Slice:
         first: the env-wide number of the first row; generators are derived from it, so that results do not depend on
             how rows are dealt to workers.
         horizon: env steps until an episode is truncated.
-        observe: names of the parts that make the observation, in order.
+        observe: names of the parts that make the observation, in order; or [pixels].
     """
 
     def __init__(self, task: Task, arrays: Arrays, *, first: int, horizon: int, observe: Sequence[str]):
         self.n = len(arrays["reward"])
         self._task, self._arrays, self._first, self._horizon = task, arrays, first, horizon
-        self._parts = [task.parts()[name] for name in observe]
+        self._eye = eye(task, observe)
         self._infos = task.infos()
         self._now = {name[len("now/") :]: array for name, array in arrays.items() if name.startswith("now/")}
         self._before = {name: array.copy() for name, array in self._now.items()}
@@ -61,27 +62,31 @@ class Slice:
         for row, seed in seeds.items():
             self._generators[row] = generator_of(seed, self._first + row)
         self._restart(rows)
-        self._observe("obs", "info/")
+        self._eye.see(self._now, self._arrays["obs"], rows, self._arrays["obs"])
+        self._tell("info/")
 
     def step(self) -> None:
         """One step of the active rows; rows that end start their next episode at once."""
         arrays, now = self._arrays, self._now
         active = arrays["active"]
+        moving = np.flatnonzero(active).tolist()
         control = self._simulator.control(arrays["action"])
         for name, array in now.items():
             self._before[name][...] = array
-        self._simulator.step(control, range(self.n) if active.all() else np.flatnonzero(active).tolist())
+        self._simulator.step(control, moving)
         reward = self._task.reward(self._before, now, control, self._simulator.dt)
-        self._task.advance(now, np.flatnonzero(active).tolist(), self._generators)
+        self._task.advance(now, moving, self._generators)
         self._clock += active
         arrays["reward"][:] = np.where(active.reshape(-1, *[1] * (reward.ndim - 1)), reward, 0.0)
         np.logical_and(self._task.terminated(now), active, out=arrays["terminated"])
         np.logical_and(self._clock >= self._horizon, active, out=arrays["truncated"])
-        self._observe("final_obs", "final_info/")
-        ended = np.flatnonzero(arrays["terminated"] | arrays["truncated"])
-        if len(ended):
-            self._restart(ended.tolist())
-            self._observe("obs", "info/")
+        self._eye.see(now, arrays["final_obs"], moving, arrays["obs"])
+        self._tell("final_info/")
+        ended = np.flatnonzero(arrays["terminated"] | arrays["truncated"]).tolist()
+        if ended:
+            self._restart(ended)
+            self._eye.see(now, arrays["obs"], ended, arrays["final_obs"])
+            self._tell("info/")
         else:
             arrays["obs"][:] = arrays["final_obs"]
             for name in self._infos:
@@ -104,7 +109,11 @@ class Slice:
         self._clock[:] = state["clock"]
         for generator, packed in zip(self._generators, state["generator"], strict=True):
             unpack(generator, packed)
-        self._observe("obs", "info/")
+        self._eye.see(self._now, self._arrays["obs"], range(self.n), self._arrays["obs"])
+        self._tell("info/")
+
+    def close(self) -> None:
+        self._eye.close()
 
     def _restart(self, rows: Sequence[int]) -> None:
         for row in rows:
@@ -114,8 +123,7 @@ class Slice:
                 self._now[name][row] = start[name]
             self._clock[row] = 0
 
-    def _observe(self, obs: str, info: str) -> None:
-        np.concatenate([read(self._now) for read in self._parts], axis=-1, out=self._arrays[obs], casting="same_kind")
+    def _tell(self, info: str) -> None:
         for name, read in self._infos.items():
             self._arrays[info + name][...] = read(self._now)
 

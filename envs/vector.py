@@ -11,6 +11,7 @@ from gymnasium.vector.utils import batch_space
 
 from envs.facts import known, metadata
 from envs.memory import Arrays
+from envs.pixels import PIXELS
 from envs.pool import Local, Pool
 from envs.slice import layout
 from envs.task import Picture, Task, num_actions, team, whole
@@ -33,8 +34,9 @@ class BatchedEnv(VectorEnv):
         num_envs: rows.
         workers: processes that step them, at most one for each row; 0 is this process. Results are equal bit for bit.
         horizon: env steps until truncation.
-        dtype: of the observations, "float32" or "float64".
-        observe: the parts of the observation, in order.
+        dtype: of the observations, "float32" or "float64"; not of pictures.
+        observe: the parts of the observation, in order; or [pixels] alone: a picture of the row, (64, 64, 3) uint8,
+            as `render_rows` draws it with the camera "track".
         views: name -> parts, for whoever looks at some of the state only.
         coverage: {"key": info key, "cell": side of a cell}.
         record: info keys that replays store.
@@ -58,7 +60,7 @@ class BatchedEnv(VectorEnv):
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype={dtype!r}: must be float32 or float64")
         parts = task.parts()
-        known("observe", observe, parts)
+        known("observe", observe, [*parts, PIXELS])
         if not observe:
             raise ValueError(f"observe=[]: must name at least one of {', '.join(parts)}")
         entries, widths = layout(task, observe, dtype, num_envs)
@@ -77,7 +79,9 @@ class BatchedEnv(VectorEnv):
         self.render_mode = "rgb_array"
         lead = team(task.simulator(1))
         self.metadata |= {"agents": lead[0]} if lead else {}
-        self.single_observation_space = Box(-np.inf, np.inf, (*lead, sum(widths.values())), np.dtype(dtype).type)
+        shape, of = entries["obs"]
+        ends = (0, 255) if PIXELS in observe else (-np.inf, np.inf)
+        self.single_observation_space = Box(*ends, shape[1:], np.dtype(of).type)
         self._num_actions = num_actions(task.simulator(1))
         self.single_action_space = (
             Box(-1.0, 1.0, entries["action"][0][1:], np.float32)
