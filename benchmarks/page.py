@@ -14,8 +14,8 @@ from skillrl.comparison.markdown import picture
 from skillrl.comparison.markdown import table as markdown
 
 ON_CPU = (
-    *("env_steps", "sac_update", "learners", "sac_end_to_end", "diayn_pretraining", "replay", "breakdown", "jobs"),
-    *("precision", "precision_learning", "one_hot", "threads"),
+    *("env_steps", "sac_update", "learners", "rssm_update", "sac_end_to_end", "diayn_pretraining", "replay"),
+    *("breakdown", "jobs", "precision", "precision_learning", "one_hot", "threads"),
 )
 ON_GPU = ("gpu_update", "gpu_training")
 SCRIPTS = ON_CPU + ON_GPU

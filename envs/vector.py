@@ -80,8 +80,8 @@ class BatchedEnv(VectorEnv):
         lead = team(task.simulator(1))
         self.metadata |= {"agents": lead[0]} if lead else {}
         shape, of = entries["obs"]
-        ends = (0, 255) if PIXELS in observe else (-np.inf, np.inf)
-        self.single_observation_space = Box(*ends, shape[1:], np.dtype(of).type)
+        low, high = (0.0, 255.0) if PIXELS in observe else (-np.inf, np.inf)
+        self.single_observation_space = Box(low, high, shape[1:], np.dtype(of).type)
         self._num_actions = num_actions(task.simulator(1))
         self.single_action_space = (
             Box(-1.0, 1.0, entries["action"][0][1:], np.float32)

@@ -202,7 +202,8 @@ class FitsRewards(Protocol):
 class Imagines(Protocol):
     """A recurrent policy whose carry is the state of a world model, in which it can be tried out without an env.
 
-    world_model: ``observe`` and ``loss`` on sequences, ``imagine`` from a state (``skillrl.models.world_model``).
+    world_model: ``observe`` and ``loss`` on sequences, ``imagine`` from a state, ``decoder`` of states back to
+        observations (``skillrl.models.world_model``).
     """
 
     world_model: Any

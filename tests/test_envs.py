@@ -18,6 +18,7 @@ from envs.ant import Ant
 from envs.goal import AntGoal, PointGoal, SwimmerGoal
 from envs.hopper import Hopper
 from envs.humanoid import Humanoid
+from envs.particles import Spread
 from envs.point import Point
 from envs.single import Single
 from envs.swimmer import Swimmer
@@ -365,6 +366,8 @@ ERRORS = [
     (Swimmer, {"observe": ["xy", "xy"]}, "observe=.*twice"),
     (Swimmer, {"observe": []}, "observe="),
     (Swimmer, {"observe": "xy"}, "observe='xy': must be a list"),
+    (Swimmer, {"observe": ["xy", "pixels"]}, "observe=.*pixels cannot stand beside other parts"),
+    (Spread, {"observe": ["pixels"]}, "observe=.*one picture of a team"),
     (Swimmer, {"views": {"xy": ["wings"]}}, "views.xy: unknown name 'wings'"),
     (Swimmer, {"record": ["wings"]}, "record: unknown name 'wings'"),
     (Swimmer, {"coverage": {"key": "wings", "cell": 1.0}}, "coverage.key: unknown name 'wings'"),
@@ -445,3 +448,58 @@ def test_the_picture_is_the_right_way_up_and_follows_the_body() -> None:
     moved = env.render_rows([0])[0].astype(int)
     columns = [np.flatnonzero((image[..., 0] > image[..., 2] + 50).any(axis=0)) for image in (frame, moved)]
     assert abs(columns[0].mean() - columns[1].mean()) < 3
+
+
+# --- pictures as observations --------------------------------------------------------------------------------------
+
+ALONE = [make for make in dict.fromkeys(ENVS) if "agents" not in make.__init__.__annotations__]
+
+
+@pytest.mark.parametrize("make", ALONE, ids=lambda make: make.__name__)
+def test_pixels_are_what_is_drawn_of_the_row(make: type[VectorEnv]) -> None:
+    """Beside an env that observes the state: the same world, and pictures of it, at ends those of the true end."""
+    env, state = make(num_envs=3, horizon=3, observe=["pixels"]), make(num_envs=3, horizon=3)
+    obs, info = env.reset(seed=1)
+    state.reset(seed=1)
+    assert env.single_observation_space.shape == obs.shape[1:] == (64, 64, 3) and obs.dtype == np.uint8
+    assert env.metadata["obs_names"] == {"pixels": [0, 3]}
+    assert env.metadata["coverage"] == state.metadata["coverage"]
+    for step, action in enumerate(actions(env, 4)):
+        active = np.array([True, step != 1, True])
+        before = obs
+        obs, reward, terminated, truncated, info = env.step(action, active)
+        _, true_reward, true_terminated, true_truncated, true_info = state.step(action, active)
+        assert_same([reward, terminated, truncated], [true_reward, true_terminated, true_truncated])
+        assert np.array_equal(info["final_info"]["xy"], true_info["final_info"]["xy"])
+        assert_same(list(obs), state.render_rows(range(3), width=64, height=64))
+        ended = terminated | truncated
+        assert_same(list(info["final_obs"][~ended]), list(obs[~ended]))
+        assert active[1] or np.array_equal(obs[1], before[1])
+    assert len(np.unique(obs.reshape(-1, 3), axis=0)) > 3
+    env.close()
+    state.close()
+
+
+def test_the_last_picture_of_an_episode_is_its_own() -> None:
+    ends, goes_on = (Hopper(num_envs=2, horizon=horizon, observe=["pixels"]) for horizon in (4, 100))
+    ends.reset(seed=3)
+    goes_on.reset(seed=3)
+    for action in actions(ends, 4):
+        *_, truncated, info = ends.step(action)
+        obs, *_ = goes_on.step(action)
+        assert np.array_equal(info["final_obs"], obs)
+    assert truncated.all() and not np.array_equal(info["final_obs"], ends.step(action)[0])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pixels_go_on_bit_for_bit_whoever_draws_them(workers: int) -> None:
+    env, other = (Hopper(num_envs=3, horizon=5, observe=["pixels"], workers=n) for n in (workers, 0))
+    env.reset(seed=0)
+    steps = actions(env, 12)
+    for action in steps[:7]:
+        env.step(action)
+    other.load_state_dict(env.state_dict())
+    for action in steps[7:]:
+        assert_same(env.step(action), other.step(action))
+    env.close()
+    other.close()

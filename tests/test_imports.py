@@ -60,6 +60,7 @@ ALLOWED: dict[str, list[str]] = {
     "learners*": [*FOUNDATION, *WITH_MODELS, "learners.base"],
     "controllers.mixed": [*POLICIES, "agents", "agents.*", "composition.mixed", "controllers.rl"],
     "controllers*": [*FOUNDATION, *WITH_MODELS, "composition", "composition.*", *CONTRACTS],
+    "evaluation.foresight": [*POLICIES, *DATA, "models", "models.*"],
     "evaluation*": [*FOUNDATION, *DATA, "skill_library", "evaluation", "evaluation.*"],
     "comparison*": [
         *["record", "settings", "config", "atomic", "errors", "skill_library", "evaluation", "evaluation.*"],

@@ -8,7 +8,9 @@ from textwrap import dedent
 
 import page
 import pytest
+import rssm_update
 import sac_update
+import torch
 from alternate import (  # fmt: skip
     Benchmark,
     Column,
@@ -231,3 +233,13 @@ def test_an_update_is_counted_with_the_products_that_it_has() -> None:
     with FlopCounterMode(display=False) as counter:
         state.learner.update({"batch": batch})
     assert counter.get_total_flops() / 1e9 == pytest.approx(sac_update.gflop(), rel=0.02)
+
+
+def test_products_are_those_that_were_asked_for() -> None:
+    layer, x = torch.nn.Linear(3, 5), torch.randn(7, 3, requires_grad=True)
+    work = lambda: torch.tanh(layer(x)).sum().backward()  # noqa: E731
+    found = rssm_update.products(work)
+    assert found == {(7, 3, 5): 1, (7, 5, 3): 1, (5, 7, 3): 1}, "forward, of the inputs, of the weights"
+    with FlopCounterMode(display=False) as counter:
+        work()
+    assert counter.get_total_flops() == sum(2 * m * k * n * times for (m, k, n), times in found.items())

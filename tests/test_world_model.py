@@ -10,7 +10,7 @@ import torch
 from checks import Check
 from torch import Generator, Tensor
 
-from skillrl.models.encoder import seen
+from skillrl.models.encoder import seen, shown
 from skillrl.models.rssm import RSSM, Latent, balanced_divergence, divergence, draw
 from skillrl.models.timeline import Timeline, timeline
 from skillrl.models.world_model import WorldModel
@@ -168,6 +168,7 @@ def test_pictures_go_in_and_come_out():
     states = world.observe(line, None)
     assert world.decoder(states.feat()).shape == (2, 3, 3, 64, 64)
     told = seen(obs, True)
+    assert torch.equal(shown(told, True), obs) and torch.equal(shown(told[0, 0], False), told[0, 0])
     assert told[1, 2, 0, 5, 7] == pytest.approx(obs[1, 2, 5, 7, 0].item() / 255 - 0.5)
     loss, _, _ = world.loss(line, states, balance=0.8, free=1.0)
     assert loss > 0.5 * 3 * 64 * 64 * 0.05 and loss.isfinite()

@@ -79,6 +79,8 @@ def build(
         vector reward. None: ``usual_critic``.
     policy_class: instead of the agent's own, called with ``arguments`` too.
     """
+    if len(obs.shape) > 2:
+        raise ValueError(f"an observation {obs.shape} of {obs.dtype}: this learner takes states, (n,), and no pictures")
     agent_class: Any = getattr(agent, "func", agent)
     policy_class, arguments = policy_class or agent_class.policy_class, {**agent_class.policy_arguments, **arguments}
     policy: Any = policy_class(obs=obs, action=action, space=space, hidden_dims=hidden_dims, **arguments)

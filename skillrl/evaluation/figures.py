@@ -52,6 +52,14 @@ def _of_rollouts(arrays: dict[str, np.ndarray], scores: dict[str, Any]) -> "dict
         wanted["confusion"] = partial(confusion, arrays["confusion"])
     if "control_coordinates" in arrays and arrays["control_coordinates"].shape[-1]:
         wanted["control_trajectories"] = partial(control_trajectories, arrays)
+    if "foresight_error" in arrays:
+        error, of_mean, known = (arrays[f"foresight_{name}"] for name in ("error", "mean_error", "seen"))
+        wanted["foresight_error"] = partial(panels.foreseen, error, of_mean, int(known))
+        obs, model, steps = (arrays[f"foresight_{name}"] for name in ("obs", "model", "steps"))
+        if obs.ndim == 5:
+            wanted["foresight"] = partial(panels.foreseen_pictures, obs, model, steps, int(known))
+        elif obs.shape[-1]:
+            wanted["foresight"] = partial(panels.foreseen_paths, obs, model, steps, int(known))
     if "imitation_log_q" in arrays:
         log_q, distance = arrays["imitation_log_q"], arrays["imitation_distance"]
         wanted["imitation"] = partial(panels.imitation, log_q, distance, scores["imitation_skill"])

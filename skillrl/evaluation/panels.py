@@ -95,6 +95,64 @@ def imitation(log_q: np.ndarray, distance: np.ndarray, chosen: int, ink: dict[st
     return figure
 
 
+def foreseen(error: np.ndarray, of_mean: np.ndarray, known: int, ink: dict[str, Any]) -> "Figure":
+    """(T,) squared errors along an episode, of a world model that sees ``known`` moments, and of the mean."""
+    figure, axes = blank(*LARGE)
+    axes.axvspan(0, known - 1, color=ink["line"], alpha=0.6, lw=0)
+    axes.plot(of_mean, color=ink["faint"], lw=1.6, linestyle=DASHED, label="mean observation")
+    axes.plot(error, color=ink["accent"], lw=2, label="world model")
+    axes.legend(frameon=False, fontsize=8.5, loc="best")
+    axes.set(xlabel="env step of the episode (shaded: seen)", ylabel="squared error", ylim=(0, None), xlim=(0, None))
+    _few_ticks(axes)
+    return figure
+
+
+def foreseen_pictures(
+    obs: np.ndarray, model: np.ndarray, steps: np.ndarray, known: int, ink: dict[str, Any]
+) -> "Figure":
+    """Pictures (K, T, H, W, C) of K episodes over what the model makes of them, at some of the steps that were."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    last = int(steps.max()) - 1
+    ahead = np.unique(np.linspace(known, last, min(8, last - known + 1)).round().astype(int))
+    times = [*np.unique([0, known - 1]).tolist(), *ahead.tolist()]
+    tight = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
+    figure = Figure(figsize=(0.84 * len(times) + 0.6, 0.84 * 2 * len(obs) + 0.5), layout=tight)
+    grid = figure.subplots(2 * len(obs), len(times), squeeze=False)
+    for row, axes_of_row in enumerate(grid):
+        pictures = (obs, model)[row % 2][row // 2]
+        for axes, time in zip(axes_of_row, times, strict=True):
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+            if time < steps[row // 2]:
+                picture = pictures[time]
+                axes.imshow(picture if picture.shape[-1] == 3 else picture[..., 0], cmap="gray", vmin=0, vmax=255)
+            if row == 0:
+                axes.set_title(f"seen {time}" if time < known else f"{time}", fontsize=8.5, color=ink["faint"])
+        axes_of_row[0].set_ylabel(("was", "model")[row % 2], fontsize=8.5, color=ink["faint"])
+    return figure
+
+
+def foreseen_paths(obs: np.ndarray, model: np.ndarray, steps: np.ndarray, known: int, ink: dict[str, Any]) -> "Figure":
+    """Coordinates (K, T, 1 or 2) of K episodes, and dashed what the model makes of them from the last seen one on."""
+    figure, axes = blank(4.0, 3.0)
+    for true, told, colour, length in zip(obs, model, skill_colours(len(obs)), steps.tolist(), strict=True):
+        time = np.arange(length)
+        for path, style in ((true[:length], "-"), (told[:length], DASHED)):
+            points = path if path.shape[-1] == 2 else np.column_stack([time, path])
+            shown = points if style == "-" else points[known - 1 :]
+            axes.plot(*shown.T, color=colour, lw=1.6, linestyle=style)
+        start = true[known - 1] if true.shape[-1] == 2 else np.array([known - 1, true[known - 1, 0]])
+        axes.plot(*start, "o", ms=5, color=colour)
+    if obs.shape[-1] == 2:
+        axes.set_aspect("equal", adjustable="datalim")
+    names = ("x", "y") if obs.shape[-1] == 2 else ("env step", "x")
+    axes.set(xlabel=names[0], ylabel=names[1])
+    _few_ticks(axes)
+    return figure
+
+
 def _name_end(axes: "Axes", line: np.ndarray, name: str, colour: str, *, above: bool) -> None:
     axes.annotate(f"{name}: {line[-1]:.0f}", (len(line) - 1, line[-1]), xytext=(0, 4 if above else -4), ha="right",
                   textcoords="offset points", va="bottom" if above else "top", fontsize=9, color=colour)  # fmt: skip

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from skillrl.evaluation import metrics
 from skillrl.evaluation.figures import draw_all
+from skillrl.evaluation.foresight import ROLLOUTS, foresight
 from skillrl.evaluation.rollouts import Film, Trajectories, rollout, rollouts
 from skillrl.evaluation.video import control_video, skill_video
 from skillrl.selector import Prior, Selector
-from skillrl.skill_policy import SkillPolicy
+from skillrl.skill_policy import Imagines, SkillPolicy
 from skillrl.skill_spaces import SkillSpace
 
 COVERAGE_ROLLOUTS, ROLLOUTS_A_SKILL, CONTINUOUS_SKILLS, INITIALISATIONS, EPISODES = 48, 12, 16, 3, 48
@@ -87,7 +88,7 @@ def evaluate(
 
     Returns:
         What ``metrics.json`` holds: every key of it is always there, None where it does not apply; then those of
-        ``measure``.
+        ``measure``, and of ``foresight`` where the skills have a world model.
     """
     folder = Path(run_dir) / "eval"
     clear(folder)
@@ -102,6 +103,10 @@ def evaluate(
             skill_video(told, film, folder / "videos" / "skills.mp4", fps=env.metadata["render_fps"])
     scores |= control_metrics(told.take(deal.spread)) | {"success_rate_random": None, "return_mean_random": None}
     arrays = _skill_arrays(told, deal, recognition) | untrained_coverage
+    if isinstance(policy, Imagines):
+        with closing(make_env(ROLLOUTS)) as env:
+            of_model, made = foresight(env, policy, seed=seed)
+        scores, arrays = scores | of_model, arrays | made
     if controller is not None:
         with closing((make_task_env or make_env)(EPISODES)) as task:
             film = _film(task, range(EPISODES), FILMED_EPISODES, notes) if video else None
@@ -151,7 +156,7 @@ def skill_metrics(
             scores["discriminability_agents"] = [
                 metrics.recognise(own, labels, k, seed=seed).accuracy for own in tables
             ]
-    everything = metrics.obs_table(known.obs, known.length) if has_skills else None
+    everything = metrics.obs_table(known.obs, known.length) if has_skills and known.obs.size else None
     scores["discriminability_obs"] = everything and metrics.recognise(everything, labels, k, seed=seed).accuracy
     return scores, recognition
 
@@ -237,7 +242,7 @@ def _skill_arrays(told: Trajectories, deal: Deal, recognition: metrics.Recogniti
         "returns": told.returns,  # (R,)
         "agents": np.array(told.agents),  # coordinates are those of so many, side by side
     }
-    if told.obs.ndim - (told.agents > 1) == 3:  # for whoever is to imitate them; pictures would be too much
+    if told.obs.ndim - (told.agents > 1) == 3:  # for whoever is to imitate them, states as they are
         shown = [int(np.flatnonzero(deal.labels == label)[0]) for label in np.unique(deal.labels[deal.labels >= 0])]
         shown = shown or [0]
         arrays["observations"] = told.obs[shown].astype(np.float32)  # (K, T + 1, obs_dim) a rollout of each skill

@@ -53,6 +53,7 @@ def build_report(run_dir: str | Path) -> Path:
     parts = [
         ("skills", "What the skills do", _skills(run, scores)),
         ("apart", "Can they be told apart?", _apart(run, scores)),
+        ("foresight", "What their world model foresees", _foresight(run, scores)),
         ("use", "Put to use", _use(run, scores, config)),
         ("learning", "How they were learnt", _learning(run)),
         ("record", "The record", _record(scores, config, record)),
@@ -151,6 +152,33 @@ def _apart(run: Path, scores: dict[str, Any]) -> tuple[str, str] | None:
     ]
     facts = figure(table(rows), "Share of held-out rollouts whose skill the classifier names.")
     return text, f"<div class='pair'>{matrix}{facts}</div>"
+
+
+def _foresight(run: Path, scores: dict[str, Any]) -> tuple[str, str] | None:
+    if scores.get("reconstruction_error") is None:
+        return None
+    ahead = scores["foresight_error"]
+    made = image(
+        run, "foresight", "Episodes as they were, and as the model has them: pictures above each other, or paths, "
+        "dashed from the last moment that it saw.",
+        f"The model beside what was. Squared error of what it foresees: {number(ahead)}.",
+    )  # fmt: skip
+    error = image(
+        run, "foresight_error", "Squared error over the steps of an episode, its mean over 16 rollouts. Dashed: the "
+        "mean of their observations.",
+        f"Squared error of the model, {number(ahead)} ahead, beside {number(scores['mean_obs_error'])} of the mean.",
+    )  # fmt: skip
+    rows = [
+        ("of what it sees", number(scores["reconstruction_error"])),
+        ("of what it foresees", number(ahead)),
+        ("control: of the mean observation", number(scores["mean_obs_error"])),
+    ]
+    facts = figure(table(rows), "Squared error of an observation; a picture's colours go from 0 to 1.")
+    text = (
+        "Fresh rollouts of the skills, which the model did not learn from. It sees the first few moments; from there "
+        "on it is told the actions and nothing else."
+    )
+    return text, f"{made}<div class='pair'>{error}{facts}</div>"
 
 
 def _agents(scores: dict[str, Any]) -> list[tuple[str, str]]:

@@ -34,7 +34,7 @@ class Trajectories:
     frames: row → one frame for each multiple of ``film.every`` before the row's end.
     """
 
-    obs: np.ndarray  # (R, T + 1, ...)
+    obs: np.ndarray  # (R, T + 1, ...); of pictures (R, T + 1, H, W, 0): of so many they would be too much
     coordinates: np.ndarray  # (R, T + 1, D)
     reward: np.ndarray  # (R, T) or (R, T, agents), 0 after the end
     length: np.ndarray  # (R,) env steps
@@ -94,6 +94,8 @@ def rollout(
         if film and len(steps) % film.every == 0:
             _shoot(env, film, running, frames)
         batch, _ = collector.tick(active=running)
+        if len(spec.obs.shape) == 3:
+            batch = batch.replace(obs=batch["obs"][..., :0], next_obs=batch["next_obs"][..., :0])
         step = {name: value.cpu().numpy() for name, value in batch.items()}
         steps.append({**step, "ran": running.numpy().copy()})
         running = running & ~(batch["terminated"] | batch["truncated"]).bool().cpu()

@@ -7,7 +7,7 @@ more than its direction: here the first layer is not normalised.
 from collections.abc import Sequence
 from itertools import pairwise
 
-from torch import Tensor, nn
+from torch import Tensor, nn, uint8
 
 from skillrl.spec import Field
 
@@ -39,6 +39,11 @@ def is_picture(obs: Field) -> bool:
 def seen(obs: Tensor, picture: bool) -> Tensor:
     """As the model's losses measure it: float, a picture with its channels first and its colours in [-0.5, 0.5]."""
     return obs.movedim(-1, -3).float() / 255 - 0.5 if picture else obs.float()
+
+
+def shown(mean: Tensor, picture: bool) -> Tensor:
+    """What ``seen`` takes: a picture in whole colours again, (..., channels, 64, 64) to (..., 64, 64, channels)."""
+    return (255 * (mean + 0.5)).clamp(0, 255).round().to(uint8).movedim(-3, -1) if picture else mean
 
 
 class Encoder(nn.Module):
