@@ -157,6 +157,19 @@ def test_every_learner_goes_on_exactly(name: str, tmp_path: Path):
     assert models[0] == models[1]
 
 
+def test_a_run_on_pictures_goes_on_exactly(tmp_path: Path):
+    tiny = ["experiment=choreographer/half_cheetah_pixels", "env=point", "env.horizon=10", "env.num_envs=4"]
+    tiny += ["learner.hidden_dims=[8]", "learner.depth=1", "learner.starts=4", "learner.batch_size=2"]
+    tiny += ["learner.length=4", "pretrain.warmup=80", "pretrain.updates=1", "evaluate=false", "logger.every=40"]
+    for run, steps in (("long", 240), ("short", 120)):
+        assert main(*tiny, f"pretrain.env_steps={steps}", f"hydra.run.dir={tmp_path / run}") == 0
+    assert main(f"resume={tmp_path / 'short'}", "pretrain.env_steps=240") == 0
+    assert rows(tmp_path / "short") == rows(tmp_path / "long")
+    assert int(rows(tmp_path / "long")[-1]["grad_steps"]) > 10
+    models = [(tmp_path / run / "skills" / "model.safetensors").read_bytes() for run in ("short", "long")]
+    assert models[0] == models[1]
+
+
 def test_an_extended_run_has_new_snapshots_and_a_new_report(tmp_path: Path):
     small = [*POINT, "evaluate=true", "env.horizon=5", "learner.skill_space.n=2", "snapshots=[100,240,320]"]
     assert main(*small, "pretrain.env_steps=240", f"hydra.run.dir={tmp_path / 'run'}") == 0

@@ -29,7 +29,8 @@ def foresight(env: Any, policy: SkillPolicy, *, seed: int) -> tuple[dict[str, fl
 
     ``reconstruction_error``: the squared error of what is seen, its mean over an observation; a picture's colours go
     from 0 to 1. ``foresight_error``: of what was foreseen, over all steps that were. ``mean_obs_error``: of the mean
-    of these very observations, the twin. Steps after a row's end don't count; None where no episode gets so far.
+    of these very observations, the twin. What is foreseen is a draw and no expectation: a model that knows no more than
+    the mean scores worse. Steps after a row's end don't count; None where no episode gets so far.
     """
     assert isinstance(policy, Imagines)
     line, generator = watched(env, policy, seed), Generator().manual_seed(seed)
