@@ -217,11 +217,18 @@ class TeamCritic(Critic):
         return q.unflatten(-1, (self.agents, self.channels))
 
 
+def along_axes(space: SkillSpace, channels: int) -> Tensor:
+    """What ``reduce`` does, for those who have a critic's tensors alone: channels weigh (C, direction_dim + 1) @
+    (direction(z), 1). Here one channel an axis, and the last, if it is one more than these, for itself."""
+    return torch.eye(channels, space.direction_dim + 1)
+
+
 class SuccessorCritic(Critic):
     """ψ(obs, a, z): the discounted sum of steps in a latent space, one channel an axis. The actor climbs ψ·z."""
 
     def __init__(self, obs: Field, action: Field, space: SkillSpace, hidden_dims: Sequence[int], *, ensemble: int = 2):
         super().__init__(obs, action, space, hidden_dims, ensemble=ensemble, channels=space.direction_dim)
+        self.register_buffer("along", along_axes(space, self.channels))
 
     def reduce(self, q: Tensor, z: Tensor) -> Tensor:
         return (q * self.space.direction(z)).sum(-1)

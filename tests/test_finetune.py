@@ -157,8 +157,8 @@ def test_an_update_is_sacs_on_the_tasks_reward_with_z_fixed():
     ("settings", "message"),
     [
         ({"keep": "all"}, r"downstream\.keep is 'all': it can be none, actor, critic, both"),
-        ({"skill": "worst"}, r"downstream\.skill is 'worst': it must be best or a skill's number"),
-        ({"skill": 4}, r"downstream\.skill is 4: it must be best or a number from 0 to 3"),
+        ({"skill": "worst"}, r"downstream\.skill is 'worst': it must be best, regressed or a skill's number"),
+        ({"skill": 4}, r"downstream\.skill is 4: it must be best, regressed or a number from 0 to 3"),
         ({"skill": -1}, r"downstream\.skill is -1"),
         ({"confidence": 1.0}, r"confidence is 1\.0"),
         (

@@ -70,7 +70,7 @@ ALLOWED: dict[str, list[str]] = {
     "cuda_graph": [*LOOP],
     "checkpoint": [*FOUNDATION, *DATA, "training", "atomic"],
     "skill_choice": [],
-    "downstream*": [*ON_TOP, *CONTRACTS, *USED, "composition", "composition.*", "downstream", "downstream.*"],
+    "downstream*": [*ON_TOP, *CONTRACTS, *USED, "composition", "composition.*", "downstream", "downstream.*", "errors"],
     "config": ["skill_library", "errors", "runtime"],
     "precision": [*LOOP, "cuda_graph"],
     "phase": [*LOOP, "precision", "errors", "signals", "offline"],

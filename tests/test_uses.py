@@ -135,7 +135,7 @@ def test_an_expert_from_another_runs_evaluation_is_imitated(tmp_path: Path, monk
         ),
         (
             ["downstream=finetune", "downstream.skill=7"],
-            "downstream.skill is 7: it must be best or a number from 0 to 2",
+            "downstream.skill is 7: it must be best, regressed or a number from 0 to 2",
         ),
         (["downstream=finetune", "controller=dqn"], "has no use for a controller: leave controller out"),
         (["downstream=finetune", "downstream.env_steps=800"], "downstream.choice_env_steps is 20000: it must be less"),

@@ -3,5 +3,6 @@
 from skillrl.downstream.control import Control
 from skillrl.downstream.finetune import Finetune
 from skillrl.downstream.imitate import Imitate
+from skillrl.downstream.zero_shot import ZeroShot
 
-__all__ = ["Control", "Finetune", "Imitate"]
+__all__ = ["Control", "Finetune", "Imitate", "ZeroShot"]

@@ -1,8 +1,11 @@
-"""Finetuning: a skill is chosen by trial, then trained further on the task's own reward, its z fixed.
+"""Finetuning: a skill is chosen, then trained further on the task's own reward, its z fixed.
 
-DIAYN, section 4.2.1 (Eysenbach et al. 2018): "the skill with highest reward for each benchmark task", then SAC. What
-the URL benchmark's code does instead is not done here: its finetuning goes on drawing a random skill every 50 steps
-(DIAYN) or pins z to a constant (CIC), and so never chooses.
+By trial: DIAYN, section 4.2.1 (Eysenbach et al. 2018): "the skill with highest reward for each benchmark task", then
+SAC. By regression: APS, section 4.3 (Liu & Abbeel 2021, arXiv:2108.13956), of the task's reward on samples of it.
+
+What the URL benchmark's code (rll-research/url_benchmark) does instead is not done here: its finetuning goes on drawing
+a random skill every 50 steps (DIAYN) or pins z to a constant (CIC), and so never chooses; that of APS regresses with
+the arguments of ``lstsq`` the wrong way round, and again every 5 steps, on what an actor that has moved on collects.
 """
 
 from collections.abc import Callable
@@ -16,13 +19,15 @@ from skillrl.agents.base import Agent, build, check_whole, usual_critic
 from skillrl.agents.sac import SAC
 from skillrl.data.collector import Collector
 from skillrl.downstream.base import Measured, Use
+from skillrl.downstream.zero_shot import fitted, reward_columns
 from skillrl.evaluation.protocol import control_metrics
 from skillrl.evaluation.rollouts import rollout
 from skillrl.learners.base import Batches, Learner
 from skillrl.networks import Critic
-from skillrl.selector import Always, Fixed, Selector
+from skillrl.selector import Always, Fixed, Prior, Selector
 from skillrl.skill_choice import SuccessiveElimination
 from skillrl.skill_policy import ActorPolicy, SkillPolicy, columns_on, freeze
+from skillrl.skill_spaces import SkillSpace
 from skillrl.spec import Batch, Metrics, Need, Spec
 from skillrl.training import Schedule, State, store
 
@@ -37,8 +42,10 @@ class Finetune(Use):
         env_steps: budget in primitive steps, those of the choice included. warmup, collect, updates, overlap: as in
             pretraining. capacity: of the replay, in env steps; it holds the rollouts of the choice too.
         keep: actor, critic, both, or none: training from scratch, with the same networks.
-        skill: best, or a skill's number; of a continuous space, among 16 fixed draws.
-        confidence: of the choice. choice_env_steps: no further round of rollouts is begun once so many were spent.
+        skill: best, or a skill's number; of a continuous space, among 16 fixed draws. regressed: the z that a
+            regression of the task's reward asks for, of skills that fit rewards.
+        confidence: of the choice. choice_env_steps: no further round of rollouts is begun once so many were spent; of
+            ``regressed``, the samples. choice_hold: env steps for which a draw from the prior is kept while sampling.
         agent: the RL backbone. batch_size: transitions an update.
     """
 
@@ -57,24 +64,25 @@ class Finetune(Use):
         skill: int | str = "best",
         confidence: float = 0.95,
         choice_env_steps: int = 20_000,
+        choice_hold: int = 300,
         agent: Callable[..., Agent] = TUNED_AGENT,
         batch_size: int = 256,
     ):
         if keep not in KEEP:
             raise ValueError(f"downstream.keep is {keep!r}: it can be {', '.join(KEEP)}")
-        if isinstance(skill, str) and skill != "best":
-            raise ValueError(f"downstream.skill is {skill!r}: it must be best or a skill's number")
-        if skill == "best" and keep != "none" and 0 < env_steps <= choice_env_steps:
+        if isinstance(skill, str) and skill not in ("best", "regressed"):
+            raise ValueError(f"downstream.skill is {skill!r}: it must be best, regressed or a skill's number")
+        if isinstance(skill, str) and keep != "none" and 0 < env_steps <= choice_env_steps:
             raise ValueError(
                 f"downstream.choice_env_steps is {choice_env_steps}: it must be less than downstream.env_steps, "
                 f"{env_steps}, or there is nothing left to train"
             )
-        check_whole("downstream", choice_env_steps=choice_env_steps, batch_size=batch_size)
+        check_whole("downstream", choice_env_steps=choice_env_steps, choice_hold=choice_hold, batch_size=batch_size)
         SuccessiveElimination(1, confidence=confidence)
         self.schedule = Schedule(env_steps, warmup, collect, updates, overlap)
         self.capacity = capacity
         self.settings: dict[str, Any] = {"keep": keep, "skill": skill, "agent": agent, "batch_size": batch_size}
-        self.settings |= {"confidence": confidence, "choice_env_steps": choice_env_steps}
+        self.settings |= {"confidence": confidence, "choice_env_steps": choice_env_steps, "choice_hold": choice_hold}
 
     def learner(
         self,
@@ -113,6 +121,7 @@ class Finetuned(Learner):
         skill: int | str,
         confidence: float,
         choice_env_steps: int,
+        choice_hold: int,
         batch_size: int,
         critic: Callable[[], dict[str, Tensor]],
     ):
@@ -125,7 +134,14 @@ class Finetuned(Learner):
         if skills.action != spec.action:
             raise ValueError(f"these skills act with {skills.action}, the task wants {spec.action}")
         self.kept_actor, kept_critic = KEEP[keep]
-        tensors = critic() if kept_critic else None
+        self._kept = critic() if kept_critic else None
+        candidates = skills.space.enumerate()
+        number = skill if isinstance(skill, int) else 0
+        if not 0 <= number < len(candidates):
+            raise ValueError(
+                f"downstream.skill is {skill}: it must be best, regressed or a number from 0 to {len(candidates) - 1}"
+            )
+        tensors = None if self._kept is None else one_channel(self._kept, skills.space, candidates[number])
         # the agent gets networks that hold what is kept, so that its target networks are copies of that
         self.policy, self.agent = build(
             agent,
@@ -135,17 +151,13 @@ class Finetuned(Learner):
             **skills.arguments,
         )
         self.gamma, self.batch_size = self.agent.gamma, batch_size
-        self.confidence, self.choice_env_steps = confidence, choice_env_steps
+        self.confidence, self.choice_env_steps, self.choice_hold = confidence, choice_env_steps, choice_hold
         self._skills = (freeze(skills),)  # in a tuple, so that nn.Module does not count it among its own
 
-        candidates = skills.space.enumerate()
-        if isinstance(skill, int) and not 0 <= skill < len(candidates):
-            raise ValueError(
-                f"downstream.skill is {skill}: it must be best or a number from 0 to {len(candidates) - 1}"
-            )
         # from scratch there is nothing to choose from: a fresh network's skills are alike
         self.by_trial = skill == "best" and keep != "none"
-        number = skill if isinstance(skill, int) else 0
+        self.by_regression = skill == "regressed" and keep != "none"
+        self.reward_columns = reward_columns(spec, skills, "downstream.skill=regressed") if self.by_regression else None
         self.register_buffer("candidates", candidates)
         self.register_buffer("z", candidates[number].clone())
         self.register_buffer("choice", torch.tensor([number, 0, 0, 0, 0]))  # as CHOICE names them
@@ -166,10 +178,13 @@ class Finetuned(Learner):
     # ---- the choice
 
     def prepare(self, state: State) -> None:
-        """Try the skills out, as they were and by their mode; the transitions go into the replay as well."""
+        """Try the skills out, as they were; the transitions go into the replay as well."""
+        assert state.collector is not None
+        if self.by_regression:
+            self.regress(state)
+            self.settle(state)
         if not self.by_trial:
             return
-        assert state.collector is not None
         trial = SuccessiveElimination(len(self.get_buffer("candidates")), confidence=self.confidence)
         most = min(self.choice_env_steps, state.schedule.total)
         while not trial.decided and state.env_steps < most:
@@ -177,7 +192,37 @@ class Finetuned(Learner):
         self.z.copy_(self.get_buffer("candidates")[trial.best])
         counts = [trial.best, trial.rollouts, trial.rollouts_uniform, state.env_steps, trial.decided]
         self.choice.copy_(torch.tensor(counts))
+        self.settle(state)
+
+    def settle(self, state: State) -> None:
+        """z stands. A kept critic of several channels was along another; then fresh episodes."""
+        assert state.collector is not None
         state.collector.reset(None)
+        if self._kept is not None and "along" in self._kept:
+            tensors = one_channel(self._kept, self.skills.space, self.z.cpu())
+            for critic in (self.agent.critic, self.agent.target_critic):
+                with_tensors(critic, tensors)  # type: ignore[arg-type]
+
+    def regress(self, state: State) -> None:
+        """Sample the task's reward by skills that the prior draws, then fit z to what was paid. The skills act at
+        random, as they did when they were learnt."""
+        assert state.collector is not None
+        env, device, seed = state.collector.env, state.data.device, self.draw_seed()
+        prior = Prior(self.skills.space, hold=self.choice_hold)
+        sampling = Collector(env, self.skills, prior, spec=self.spec, seed=seed, device=device)
+        sampling.reset(seed)
+        seen = []
+        while state.env_steps < min(self.choice_env_steps, state.schedule.total):
+            step, _ = sampling.tick()
+            store(state, step, None)
+            state.env_steps += env.num_envs
+            seen.append((step["next_obs"], step["reward"].to(device)))
+        led, paid = (torch.cat(part) for part in zip(*seen, strict=True))
+        self.z.copy_(fitted(self.skills, self.reward_columns, Batch(next_obs=led, reward=paid)))
+        self.choice.copy_(torch.tensor([0, 0, 0, state.env_steps, 0]))
+
+    def draw_seed(self) -> int:
+        return int(torch.randint(2**31, (), generator=self.generator, device=self.generator.device))
 
     def play(self, state: State, skills: list[int]) -> list[float]:
         """The return of one episode of each skill."""
@@ -191,7 +236,7 @@ class Finetuned(Learner):
         """Of at most as many skills as there are rows; rows that have none, or have ended, wait."""
         assert state.collector is not None
         env, device = state.collector.env, state.data.device
-        seed = int(torch.randint(2**31, (), generator=self.generator, device=self.generator.device))
+        seed = self.draw_seed()
         number = torch.tensor(skills + [0] * (env.num_envs - len(skills)), device=device)
         dealt = Fixed(self.get_buffer("candidates")[number])
         play = Collector(env, self.skills, dealt, spec=self.spec, seed=seed, deterministic=True, device=device)
@@ -208,8 +253,11 @@ class Finetuned(Learner):
         return returns[: len(skills)].tolist()
 
     def chosen(self) -> dict[str, int]:
-        """The skill; and if it was chosen by trial, at what cost, and whether the bounds told it from all others."""
+        """The skill; and if it was chosen by trial, at what cost, and whether the bounds told it from all others. A
+        skill that was regressed has no number."""
         found = {f"choice_{name}": int(value) for name, value in zip(self.CHOICE, self.choice.tolist(), strict=True)}
+        if self.by_regression:
+            return {"choice_env_steps": found["choice_env_steps"]}
         return found if self.by_trial else {"choice_skill": found["choice_skill"]}
 
     # ---- the training
@@ -244,6 +292,22 @@ def copy_of(skills: SkillPolicy, kept: bool, **arguments: Any) -> SkillPolicy:
 def units_of(skills: SkillPolicy) -> dict[str, Tensor]:
     """What the state dict holds of ``normalizer``."""
     return {name: value for name, value in skills.state_dict().items() if name.startswith("normalizer.")}
+
+
+def one_channel(tensors: dict[str, Tensor], space: SkillSpace, z: Tensor) -> dict[str, Tensor]:
+    """A successor-feature critic as a critic of one value, what its ``reduce`` says for ``z``: of ψ·z the last layers,
+    which are linear, become one channel. Any other critic stays as it is."""
+    if "along" not in tensors:
+        return tensors
+    kept = {name: value for name, value in tensors.items() if name != "along"}
+    weights = tensors["along"].cpu() @ torch.cat([space.direction(z), torch.ones(1)])  # (C,)
+    last: dict[str, int] = {}  # nets.<i> → its last layer
+    for net, layer, _ in (name.rsplit(".", 2) for name in kept):
+        last[net] = max(last.get(net, 0), int(layer))
+    for net, at in last.items():
+        for name in (f"{net}.{at}.weight", f"{net}.{at}.bias"):  # (C, width) and (C,)
+            kept[name] = torch.tensordot(weights, kept[name].cpu(), 1).unsqueeze(0)
+    return kept
 
 
 def with_tensors(critic: Critic, tensors: dict[str, Tensor] | None) -> Critic:

@@ -10,7 +10,7 @@ import numpy as np
 
 MOST = 6
 STEPS = {"env_steps": "env steps", "grad_steps": "updates"}
-USES = ("control", "finetune")
+USES = ("control", "finetune", "zero_shot")
 """Phases in which skills are used for a task."""
 # What a reader looks for first; the rest follows in the file's order.
 FIRST = ("success", "return", "accuracy", "reward", "coverage", "entropy", "alpha", "loss")

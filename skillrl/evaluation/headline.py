@@ -44,8 +44,10 @@ def _outcome(scores: Scores) -> str:
 
 def user(scores: Scores) -> str:
     """What has used the skills."""
-    if "choice_skill" in scores:
+    if "choice_skill" in scores or "choice_env_steps" in scores:
         return "finetuned"
+    if "fit_env_steps" in scores:
+        return "the fitted skill"
     return "imitating" if "imitation_skill" in scores else "with the controller"
 
 

@@ -21,14 +21,23 @@ from skillrl.evaluation.theme import skill_colours
 IN_USE = {  # by whom the skills were used
     "with the controller": "A controller chooses among the skills, which stay as they are; it sees the task's "
     "observation and reward.",
-    "finetuned": "One skill was chosen by trial and then trained further on the task's reward.",
+    "finetuned": "One skill was chosen and then trained further on the task's reward.",
+    "the fitted skill": "The skill that a regression of the task's reward asks for, as it is.",
     "imitating": "The skill that the expert's observations speak of, as it is.",
+}
+OF = {
+    "pretrain": "of pretraining",
+    "control": "of control",
+    "finetune": "of finetuning",
+    "zero_shot": "of sampling a reward",
 }
 MEASURED = {  # by a use, beside success and return
     "choice_skill": "skill",
     "choice_rollouts": "rollouts to choose it",
     "choice_rollouts_uniform": "rollouts that a uniform trial would have needed",
     "choice_env_steps": "env steps of the choice",
+    "fit_env_steps": "env steps of the reward's samples",
+    "fit_rewarded": "share of them that paid",
     "imitation_skill": "skill that imitates",
     "imitation_nearest": "skill nearest to the expert",
     "imitation_posterior": "its posterior probability",
@@ -270,7 +279,7 @@ def _title(config: dict[str, Any]) -> str:
 def _subtitle(run: Path, config: dict[str, Any], record: dict[str, Any]) -> str:
     rows = read_curves(run / "metrics.csv")
     facts = [f"seed {config['seed']}"] if "seed" in config else []
-    for phase, verb in (("pretrain", "of pretraining"), ("control", "of control"), ("finetune", "of finetuning")):
+    for phase, verb in OF.items():
         axis = axis_of(rows, phase)
         steps = [float(row[axis]) for row in rows if row.get("phase") == phase]
         facts += [f"{max(steps):,.0f} {STEPS[axis]} {verb}"] if steps else []

@@ -29,7 +29,7 @@ from skillrl.agents.sac import SAC
 from skillrl.estimators import knn_distances, regression
 from skillrl.learners.base import RewardLearner
 from skillrl.moments import Moments
-from skillrl.networks import Critic, mlp
+from skillrl.networks import Critic, along_axes, mlp
 from skillrl.optim import Adam, descend
 from skillrl.skill_policy import ActorPolicy, columns_on
 from skillrl.skill_spaces import SkillSpace, Sphere
@@ -44,6 +44,7 @@ class BonusCritic(Critic):
 
     def __init__(self, obs: Field, action: Field, space: SkillSpace, hidden_dims: Sequence[int], *, ensemble: int = 2):
         super().__init__(obs, action, space, hidden_dims, ensemble=ensemble, channels=space.direction_dim + 1)
+        self.register_buffer("along", along_axes(space, self.channels))
 
     def reduce(self, q: Tensor, z: Tensor) -> Tensor:
         return (q[..., :-1] * self.space.direction(z)).sum(-1) + q[..., -1]
