@@ -328,31 +328,3 @@ def test_a_reward_is_earned_without_learning(kind: type[APSPolicy], seed: int, c
     """The fitted skill goes where it pays; fitted to permuted rewards it goes anywhere."""
     policy = of_kind(taught(seed).learner.policy, kind)
     check({"way along the reward, of 10": (along_rewards(policy, seed), ">= 7" if kind is APSPolicy else "< 7")})
-
-
-class Skills:
-    """What Finetune is given of a learner."""
-
-    def __init__(self, learner: APS, kind: type[APSPolicy]):
-        self.policy, self.kept_critic = of_kind(learner.policy, kind), learner.kept_critic
-
-
-def tuned_return(learner: APS, kind: type[APSPolicy], keep: str, seed: int) -> tuple[float, float]:
-    """Of 1 a step beyond 5 along a direction, the return before and after finetuning, over four directions."""
-    before, after = [], []
-    for direction in compass()[::2]:
-        budget: dict[str, Any] = {
-            "env_steps": 4_000,
-            "warmup": 2_000,
-            "updates": 2,
-            "choice_hold": 50,
-            "capacity": 10_000,
-        }
-        torch.manual_seed(seed)
-        ours, _ = finetuned(
-            paying(direction, beyond=5.0), Skills(learner, kind), seed, keep=keep, choice_env_steps=2_000, **budget
-        )
-        for told, policy in ((before, ours.skills), (after, ours.policy)):
-            shown = rollout(paying(direction, beyond=5.0), policy, ours.prior(), seed=1)
-            told.append(float(shown.returns.mean()))
-    return float(np.mean(before)), float(np.mean(after))
