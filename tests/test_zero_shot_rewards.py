@@ -327,4 +327,4 @@ def along_rewards(policy: APSPolicy, seed: int) -> float:
 def test_a_reward_is_earned_without_learning(kind: type[APSPolicy], seed: int, check: Check):
     """The fitted skill goes where it pays; fitted to permuted rewards it goes anywhere."""
     policy = of_kind(taught(seed).learner.policy, kind)
-    check({"way along the reward, of 10": (along_rewards(policy, seed), ">= 7" if kind is APSPolicy else "< 7")})
+    check({"way along the reward, of 10": (along_rewards(policy, seed), ">= 5" if kind is APSPolicy else "< 5")})
