@@ -294,8 +294,8 @@ def taught(seed: int) -> State:
 
 
 class Permuted(APSPolicy):
-    """Twin: rewards are permuted over the samples, and less their mean: that alone, with φ̂'s, tells which of two opposite
-    directions the samples lean to."""
+    """Twin: rewards are permuted over the samples, and less their mean: that alone, with φ̂'s, tells
+    which of two opposite directions the samples lean to."""
 
     def reward_to_skill(self, obs, reward):
         order = torch.randperm(len(reward), generator=torch.Generator().manual_seed(int(1e6 * abs(obs.sum())) % 2**31))
@@ -313,7 +313,7 @@ def compass() -> list[tuple[float, float]]:
 
 
 def along_rewards(policy: APSPolicy, seed: int) -> float:
-    """How far the skill fitted to direction·xy goes that way, of 10, over sixteen directions, 2,000 samples of its own each."""
+    """How far the skill fitted to direction·xy goes that way, of 10, over sixteen directions, 2,000 samples each."""
     far = []
     for k, direction in enumerate(compass()):
         learner, _ = sampled(paying(direction), policy, DIRECTIONS * seed + k, env_steps=2_000, hold=50)
