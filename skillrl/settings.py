@@ -8,7 +8,13 @@ from typing import Any
 from skillrl.config import Config, complete
 
 NOT_SETTINGS = ("seed", "skills", "evaluate", "checkpoint_every", "snapshots", "runtime", "logger")
-LATER = {"data": None, "pretrain.grad_steps": None, "learner.normalize_obs": False, "runtime.precision": "float32"}
+LATER = {
+    "data": None,
+    "pretrain.grad_steps": None,
+    "learner.normalize_obs": False,
+    "runtime.precision": "float32",
+    "downstream.choice_hold": 300,
+}
 """Keys that came after the first results, each with the value at which a run is what it was without them."""
 MISSING = "not set"
 
