@@ -256,6 +256,14 @@ def test_unequal_env_steps_settle_nothing(tmp_path: Path):
     assert "**Not settled.** the arms had unequal env steps on the task: 3,000 (Flat SAC) and 4,000" in page_of(data)
 
 
+def test_env_steps_are_equal_but_for_the_last_round(tmp_path: Path):
+    data = study_csvs(tmp_path)
+    for steps, settled in ((4003, True), (4005, False)):
+        for seed in STUDY.seeds:
+            seed_csv(data / "quickstart", "flat_sac", seed, 0.1, env_steps=steps, settings="arm2")
+        assert ("Not settled" in page_of(data)) != settled
+
+
 def test_page_and_figures_are_written(tmp_path: Path):
     data = study_csvs(tmp_path / "data")
     path = make.make("quickstart", data, tmp_path / "out")

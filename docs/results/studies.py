@@ -97,9 +97,8 @@ STUDIES = {
             "end was 567 and 411 with both, 423 and 432 with the actor alone (whose return falls to a fifth or "
             "less at first, while its critic is new), 304 and 446 from scratch. So little was to be "
             "expected of a claim about the end, and it asks for no size of the gap; what skills are good for here is "
-            "the beginning of the curves. Seen afterwards: the gap on the fixed seeds is 180, 2.7 pooled standard "
-            "errors, so the claim would fall short too if the arms' env steps were equal to the last one (the trial "
-            "of the skills ends between two rounds)."
+            "the beginning of the curves. The trial of the skills ends between two rounds, so those runs take up to 7 "
+            "env steps more, of 100,000."
         ),
         arms={
             "ours": Arm("finetune/hopper", "Best skill, finetuned", phase="finetune"),
