@@ -8,7 +8,7 @@ import sys
 import time
 
 import torch
-from alternate import HERE
+from measured import HERE
 from page import ON_CPU, SCRIPTS
 
 

@@ -6,11 +6,8 @@ round, and the median of the rounds is what is reported. All rows are kept.
 """
 
 import argparse
-import csv
-import importlib.util
 import json
 import os
-import shlex
 import statistics
 import subprocess
 import sys
@@ -19,18 +16,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent
-sys.path.insert(0, str(ROOT))  # skillrl, envs and train of this checkout, wherever a script is started from
+from measured import HERE, Results, Row, about_this, is_installed
 
-Row = dict[str, Any]
 Measure = Callable[[float], Row]
 """Seconds to measure for → what was found. A first, shorter call warms up and is thrown away."""
-PEERS = {"sbx": "sbx-rl", "envpool": "envpool", "jax": "jax"}  # module → distribution
 
 
 @dataclass(frozen=True)
@@ -79,10 +71,6 @@ class Contender:
         return bool(self.needs) and not is_installed(self.needs)
 
 
-def is_installed(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
-
-
 @dataclass(frozen=True)
 class Benchmark:
     """Cases of contenders, ours first, compared by the first column.
@@ -105,36 +93,6 @@ class Benchmark:
     @property
     def name(self) -> str:
         return Path(self.script).stem
-
-
-@dataclass
-class Results:
-    """A CSV: ``about`` stands in its first line."""
-
-    about: dict[str, Any]
-    rows: list[Row] = field(default_factory=list)
-
-    def write(self, path: Path) -> None:
-        keys = list(dict.fromkeys(key for row in self.rows for key in row))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="") as file:
-            file.write(f"# {json.dumps(self.about)}\n")
-            writer = csv.DictWriter(file, keys, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
-
-    @classmethod
-    def read(cls, path: Path) -> "Results":
-        with path.open(newline="") as file:
-            about = json.loads(file.readline().removeprefix("# "))
-            return cls(about, [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)])
-
-
-def _number(text: str) -> Any:
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 # ---- in a contender's process
@@ -254,25 +212,6 @@ def alternate(benchmark: Benchmark, rounds: int, seconds: float) -> tuple[list[R
                     about: Row = {"case": case, "contender": each.name, "round": number}
                     rows.append(about | each.measure(seconds))
     return rows, failed
-
-
-def about_this(skipped: Sequence[str]) -> dict[str, Any]:
-    """What a speed depends on, and the command. No host name, no paths."""
-    from skillrl.runtime import record
-
-    whole = record(cwd=ROOT)
-    status = ["git", "status", "--porcelain", "--", "*.py", "*.yaml"]
-    changed = subprocess.run(status, cwd=ROOT, capture_output=True, text=True).stdout
-    peers = {name: metadata.version(name) for module, name in PEERS.items() if is_installed(module)}
-    return {
-        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
-        "date": whole["started"],
-        "commit": (whole["git"] or {}).get("commit"),
-        "dirty": bool(changed),
-        "machine": {key: value for key, value in whole["machine"].items() if key != "host"},
-        "versions": {name: version for name, version in (whole["versions"] | peers).items() if version},
-        "skipped": list(skipped),
-    }
 
 
 # ---- a script's command line

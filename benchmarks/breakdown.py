@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from alternate import Benchmark, Column, Contender, Goal, Measure, Row, main
+from alternate import Benchmark, Column, Contender, Goal, Measure, main
+from measured import Row
 
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::_addmm", "aten::bmm", "aten::baddbmm", "mkldnn::")
 OPTIMISERS = ("aten::_fused_adam", "aten::_foreach_", "Optimizer.")

@@ -4,7 +4,8 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from alternate import Benchmark, Row
+from alternate import Benchmark
+from measured import Row
 from tables import values
 
 if TYPE_CHECKING:

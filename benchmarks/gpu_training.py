@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from alternate import Benchmark, Column, Contender, Measure, Row, main
+from alternate import Benchmark, Column, Contender, Measure, main
+from measured import Row
 
 METRA = ["learner=metra", "env=ant", "env.num_envs=16", "pretrain.warmup=3200"]
 ROUNDS = ["pretrain.collect=3200", "pretrain.updates=100", "runtime=gpu", "runtime.workers=16"]

@@ -3,8 +3,9 @@
 import time
 from typing import Any
 
-from alternate import ROOT, Benchmark, Column, Contender, Measure, Row, main
+from alternate import Benchmark, Column, Contender, Measure, main
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from measured import ROOT, Row
 from omegaconf import OmegaConf
 
 COLLECTED = 3200  # env steps: 16 whole episodes

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from alternate import ROOT
+from measured import ROOT
 
 SAC = ["learner=flat", "env=half_cheetah", "env.horizon=1000", "env.observe=[joints,velocities]"]
 ONE_TO_ONE = ["env.num_envs=1", "pretrain.collect=1", "pretrain.updates=1", "pretrain.warmup=256"]

@@ -7,7 +7,8 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from alternate import HERE, ROOT, Benchmark, Results
+from alternate import Benchmark
+from measured import HERE, ROOT, Results
 from tables import each_round, goals, listing, table
 
 from skillrl.comparison.markdown import picture

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from alternate import Benchmark, Column, Contender, Measure, Row, main
+from alternate import Benchmark, Column, Contender, Measure, main
+from measured import Row
 
 SMALL = ["experiment=small/diayn"]
 ENV_STEPS = 40_000

@@ -2,7 +2,8 @@
 
 import time
 
-from alternate import Benchmark, Column, Contender, Goal, Measure, Row, main
+from alternate import Benchmark, Column, Contender, Goal, Measure, main
+from measured import Row
 
 ANT = ["learner=diayn", "env=ant", "learner.hidden_dims=[256,256]", "learner.batch_size=256"]
 CONTACTS = ["env.observe=[xy,joints,velocities,contacts]"]

@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from alternate import Benchmark, Column, Contender, Measure, Row, main
+from alternate import Benchmark, Column, Contender, Measure, main
+from measured import Row
 
 OBS, ACTION, SEQUENCES, LENGTH = 18, 6, 50, 50
 SIZES: dict[str, Any] = {"hidden_dims": [400] * 4, "depth": 48, "deter": 200, "stoch": 32, "classes": 32, "hidden": 200}

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from alternate import Benchmark, Column, Contender, Goal, Measure, Row, main
+from alternate import Benchmark, Column, Contender, Goal, Measure, main
+from measured import Row
 
 OBS, ACTION, HIDDEN, BATCH = 17, 6, 256, 256
 

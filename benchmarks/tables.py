@@ -3,7 +3,8 @@
 import statistics
 from collections.abc import Sequence
 
-from alternate import Benchmark, Row
+from alternate import Benchmark
+from measured import Row
 
 
 def values(rows: Sequence[Row], case: str, contender: str, key: str) -> dict[int, float]:

@@ -5,7 +5,8 @@ import subprocess
 import sys
 import time
 
-from alternate import Benchmark, Column, Contender, Measure, Row, main
+from alternate import Benchmark, Column, Contender, Measure, main
+from measured import Row
 
 
 def beside_a_busy_process(threads: int) -> Measure:

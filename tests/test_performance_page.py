@@ -16,12 +16,11 @@ from alternate import (  # fmt: skip
     Column,
     Contender,
     Goal,
-    Results,
-    Row,
     alternate,
     cpu_seconds,
     timed,
 )
+from measured import Results, Row
 from tables import each_round, goals, listing, ratios, table
 from torch.utils.flop_counter import FlopCounterMode
 
