@@ -145,7 +145,7 @@ def test_finetuning_goes_on_in_the_same_units(monkeypatch: pytest.MonkeyPatch):
         torch.testing.assert_close(learner.policy.normalizer.mean, skills.normalizer.mean)
 
 
-def test_pictures_are_refused_in_a_line():
-    pictures = Spec(Field((4, 4, 3), dtype="uint8"), Field((2,)), horizon=50)
+def test_whole_numbers_are_refused_in_a_line():
+    places = Spec(Field((4,), dtype="int64"), Field((2,)), horizon=50)
     with pytest.raises(ValueError, match=r"learner\.normalize_obs is true, but what is seen, .*: set it to false"):
-        METRA(pictures, hidden_dims=(8,))
+        METRA(places, hidden_dims=(8,))

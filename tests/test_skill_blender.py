@@ -336,7 +336,7 @@ def test_two_runs_make_one_which_goes_on_exactly(tmp_path: Path, monkeypatch: py
 
 
 def test_a_sweep_that_is_asked_for_again_knows_its_runs_by_relative_paths(tmp_path: Path):
-    asked = {"skills": "a", "data": None, "runtime": {}, "env": {}, "task": None, "logger": {}}
+    asked = {"skills": "a", "data": None, "runtime": {"precision": "float32"}, "env": {}, "task": None, "logger": {}}
     asked |= {"downstream": {"expert": "b.npz"}, "controller": {"primitives": ["c", "../d"], "goal": "goal"}}
     written = located(asked)
     assert written["skills"] == str(Path("a").resolve()) and written["data"] is None
