@@ -42,6 +42,9 @@ COUNTABLE = 1000
 """Combinations of a ``MultiDiscrete`` that can be tried one by one."""
 
 
+NO_DIRECTIONS = "skill_space Hybrid has no directions: its families differ in kind, take Sphere or Gaussian"
+
+
 def _device(generator: Generator | None) -> torch.device:
     return generator.device if generator is not None else torch.device("cpu")
 
@@ -188,13 +191,13 @@ class MultiDiscrete:
 
 
 @dataclass(frozen=True)
-class Gaussian:
-    """N(0, I). A controller's box action a becomes z = 1.5 a, as in the CSF code's hierarchy."""
+class Continuous:
+    """What spaces of ``dim`` real numbers have in common: z is embedded, and stands for a direction, as it is."""
 
     dim: int
 
     def __post_init__(self) -> None:
-        _check_dim("Gaussian", "dim", self.dim)
+        _check_dim(type(self).__name__, "dim", self.dim)
 
     @property
     def embed_dim(self) -> int:
@@ -205,10 +208,7 @@ class Gaussian:
         return None
 
     def sample(self, n: int, generator: Generator | None = None) -> Tensor:
-        return torch.randn(n, self.dim, generator=generator, device=_device(generator))
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        return -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)
+        raise NotImplementedError
 
     def embed(self, z: Tensor) -> Tensor:
         return z
@@ -220,9 +220,6 @@ class Gaussian:
     def action(self) -> Field | DiscreteAction:
         return Field((self.dim,))
 
-    def project(self, action: Tensor) -> Tensor:
-        return 1.5 * action
-
     @property
     def direction_dim(self) -> int:
         return self.dim
@@ -230,27 +227,28 @@ class Gaussian:
     def direction(self, z: Tensor) -> Tensor:
         return z
 
+
+@dataclass(frozen=True)
+class Gaussian(Continuous):
+    """N(0, I). A controller's box action a becomes z = 1.5 a, as in the CSF code's hierarchy."""
+
+    def sample(self, n: int, generator: Generator | None = None) -> Tensor:
+        return torch.randn(n, self.dim, generator=generator, device=_device(generator))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)
+
+    def project(self, action: Tensor) -> Tensor:
+        return 1.5 * action
+
     def toward(self, direction: Tensor) -> Tensor:
         """Of length √dim, as most z are."""
         return F.normalize(direction, dim=-1) * math.sqrt(self.dim)
 
 
 @dataclass(frozen=True)
-class Sphere:
+class Sphere(Continuous):
     """Uniform on the unit sphere S^{dim−1}; a box action is projected by its direction, zero onto the first axis."""
-
-    dim: int
-
-    def __post_init__(self) -> None:
-        _check_dim("Sphere", "dim", self.dim)
-
-    @property
-    def embed_dim(self) -> int:
-        return self.dim
-
-    @property
-    def count(self) -> int | None:
-        return None
 
     def sample(self, n: int, generator: Generator | None = None) -> Tensor:
         return self.project(torch.randn(n, self.dim, generator=generator, device=_device(generator)))
@@ -260,31 +258,18 @@ class Sphere:
         area = math.log(2) + 0.5 * self.dim * math.log(math.pi) - math.lgamma(0.5 * self.dim)
         return torch.full(z.shape[:-1], -area, device=z.device)
 
-    def embed(self, z: Tensor) -> Tensor:
-        return z
-
     def enumerate(self, n: int | None = None) -> Tensor:
         """``n`` (16) points: evenly round the circle in two dimensions, else fixed draws."""
         n = 16 if n is None else n
         if self.dim != 2:
-            return self.sample(n, Generator().manual_seed(0))
+            return super().enumerate(n)
         angle = torch.arange(n) * (2 * math.pi / n)
         return torch.stack([angle.cos(), angle.sin()], -1)
-
-    def action(self) -> Field | DiscreteAction:
-        return Field((self.dim,))
 
     def project(self, action: Tensor) -> Tensor:
         norm = action.norm(dim=-1, keepdim=True)
         axis = F.one_hot(torch.zeros(action.shape[:-1], dtype=torch.int64, device=action.device), self.dim).float()
         return torch.where(norm > 0, action / norm.clamp(min=1e-12), axis)
-
-    @property
-    def direction_dim(self) -> int:
-        return self.dim
-
-    def direction(self, z: Tensor) -> Tensor:
-        return z
 
     def toward(self, direction: Tensor) -> Tensor:
         return self.project(direction)
@@ -307,25 +292,16 @@ class WideSphere(Sphere):
 
 
 @dataclass(frozen=True)
-class Box:
+class Box(Continuous):
     """Uniform on [low, high]^dim; a box action in [-1, 1] is stretched onto it."""
 
-    dim: int
     low: float = -1.0
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_dim("Box", "dim", self.dim)
+        super().__post_init__()
         if not self.low < self.high:
             raise ValueError(f"skill_space.low of Box is {self.low}: it must lie below high, which is {self.high}")
-
-    @property
-    def embed_dim(self) -> int:
-        return self.dim
-
-    @property
-    def count(self) -> int | None:
-        return None
 
     def sample(self, n: int, generator: Generator | None = None) -> Tensor:
         unit = torch.rand(n, self.dim, generator=generator, device=_device(generator))
@@ -336,27 +312,10 @@ class Box:
         density = torch.full(z.shape[:-1], -self.dim * math.log(self.high - self.low), device=z.device)
         return torch.where(inside, density, -torch.inf)
 
-    def embed(self, z: Tensor) -> Tensor:
-        return z
-
-    def enumerate(self, n: int | None = None) -> Tensor:
-        """``n`` (16) fixed draws, the same every time."""
-        return self.sample(16 if n is None else n, Generator().manual_seed(0))
-
-    def action(self) -> Field | DiscreteAction:
-        return Field((self.dim,))
-
     def project(self, action: Tensor) -> Tensor:
         if (self.low, self.high) == (-1.0, 1.0):
             return action
         return self.low + (self.high - self.low) * 0.5 * (action + 1)
-
-    @property
-    def direction_dim(self) -> int:
-        return self.dim
-
-    def direction(self, z: Tensor) -> Tensor:
-        return z
 
     def toward(self, direction: Tensor) -> Tensor:
         """To the box's edge."""
@@ -424,10 +383,10 @@ class Hybrid:
 
     @property
     def direction_dim(self) -> int:
-        raise ValueError("skill_space Hybrid has no directions: its families differ in kind, take Sphere or Gaussian")
+        raise ValueError(NO_DIRECTIONS)
 
     def direction(self, z: Tensor) -> Tensor:
-        raise ValueError("skill_space Hybrid has no directions: its families differ in kind, take Sphere or Gaussian")
+        raise ValueError(NO_DIRECTIONS)
 
     def toward(self, direction: Tensor) -> Tensor:
-        raise ValueError("skill_space Hybrid has no directions: its families differ in kind, take Sphere or Gaussian")
+        raise ValueError(NO_DIRECTIONS)
