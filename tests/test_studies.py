@@ -76,8 +76,9 @@ def test_skills_are_told_apart_by_place(name: str):
     assert (learner["_target_"], learner["discriminator_view"]) == ("skillrl.learners.diayn.DIAYN", "xy")
 
 
-def test_an_untrained_arm_differs_only_in_pretraining():
-    ours, untrained = (settings_of(STUDIES["half_cheetah_goal"].arms[arm].experiment) for arm in ("ours", "untrained"))
+@pytest.mark.parametrize("name", HIERARCHIES)
+def test_an_untrained_arm_differs_only_in_pretraining(name: str):
+    ours, untrained = (settings_of(STUDIES[name].arms[arm].experiment) for arm in ("ours", "untrained"))
     changed = {key: value for key, value in untrained.items() if ours[key] != value}
     assert changed == {"pretrain.env_steps": 0} and ours.keys() == untrained.keys()
 
@@ -228,6 +229,17 @@ def test_a_page_of_an_unfinished_study(name: str, tmp_path: Path):
     assert f"**Not settled.** {STUDIES[name].arms[last].title}: no seed 4 yet." in text
     assert "| missing |  |" in text and "It holds" not in text and "not hold" not in text
     assert text.count("| not settled |") == len(STUDIES[name].others)
+
+
+def test_an_arm_that_the_claim_is_not_about_does_not_keep_it_open(tmp_path: Path):
+    data = study_csvs(tmp_path, "ant_multi_goals", ours=700, other=300)
+    for seed in range(5):
+        (data / "ant_multi_goals" / f"untrained-s{seed}.csv").unlink()
+    text = page_of(data, "ant_multi_goals")
+    assert "(Flat SAC, Flat PPO, SAC with action repeat)" in text and "**It holds.**" in text
+    assert "| Same controller, untrained skill network |  |  | missing |" in text
+    (data / "ant_multi_goals" / "flat_ppo-s0.csv").unlink()
+    assert "**Not settled.**" in page_of(data, "ant_multi_goals")
 
 
 # ---- figures

@@ -22,12 +22,12 @@ class Verdict:
 
 
 def judge(study: Study, found: Found) -> Verdict:
-    """By the rule, and only with every seed of every arm, at equal env steps."""
-    why = []
-    for arm in study.arms:
+    """By the rule, and only with every seed of every arm that it is about, at equal env steps."""
+    why, about = [], [study.ours, *study.others]
+    for arm in about:
         if missing := [str(seed) for seed in study.seeds if seed not in found[arm]]:
             why.append(f"{study.arms[arm].title}: no seed {', '.join(missing)} yet")
-    budgets = {steps: arm for arm in study.arms for steps in budgets_of(found[arm])}
+    budgets = {steps: arm for arm in about for steps in budgets_of(found[arm])}
     if budgets and max(budgets) > ROUNDING * min(budgets):
         told = " and ".join(f"{steps:,} ({study.arms[arm].title})" for steps, arm in sorted(budgets.items()))
         why.append(f"the arms had unequal env steps on the task: {told}")
@@ -49,9 +49,10 @@ def scores_of(seeds: Mapping[int, Seed]) -> list[float]:
 def verdict(study: Study, found: Found) -> str:
     """What is claimed, and whether it holds."""
     budget = ", pretraining not counted" if study.pretraining else ""
+    others = ", ".join(study.arms[arm].title for arm in study.others) if study.against else ""
     rule = (
-        f"Claim: at equal env steps on the task{budget}, {study.claim.rule(study.measure.title, study.measure.told)}, "
-        f"over seeds {', '.join(map(str, study.seeds))}."
+        f"Claim: at equal env steps on the task{budget}, {study.claim.rule(study.measure.title, study.measure.told)}"
+        f"{f' ({others})' if others else ''}, over seeds {', '.join(map(str, study.seeds))}."
     )
     judged = judge(study, found)
     if judged.open:

@@ -52,7 +52,7 @@ def returns(counts: str | None = None, *, digits: int) -> Measure:
 
 @dataclass(frozen=True)
 class Study:
-    """``claim``: of ``ours`` against every other arm, over ``seeds``.
+    """``claim``: of ``ours`` against every other arm, or those of ``against``, over ``seeds``.
 
     Arms stand in the order in which they are run, told and drawn. about: what is done, for the page.
     last_tenth: a seed's score is the mean of the last tenth of its training curve; else its final evaluation.
@@ -68,7 +68,9 @@ class Study:
     last_tenth: bool = False
     pretraining: bool = True
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    against: tuple[str, ...] = ()
 
     @property
     def others(self) -> list[str]:
-        return [name for name in self.arms if name != self.ours]
+        """The arms that the claim is against."""
+        return [name for name in self.arms if name != self.ours and (not self.against or name in self.against)]
