@@ -42,7 +42,7 @@ ALLOWED: dict[str, list[str]] = {
     "optim": [],
     "runtime": [],
     "console": [],
-    "loggers": ["console"],
+    "loggers*": ["console", "loggers.*"],
     "agents*": [*FOUNDATION, "agents", "agents.*"],
     "models*": [*POLICIES, "models", "models.*"],
     "atomic": [],
@@ -80,8 +80,8 @@ ALLOWED: dict[str, list[str]] = {
 ONLY_IN = {
     "hydra": ["train.py", "eval.py"],
     "omegaconf": ["train.py", "eval.py"],
-    "wandb": ["skillrl/loggers.py"],
-    "tensorboard": ["skillrl/loggers.py"],
+    "wandb": ["skillrl/loggers/wandb.py"],
+    "tensorboard": ["skillrl/loggers/tensorboard.py"],
     "stable_baselines3": ["skillrl/controllers/sb3.py", "skillrl/composition/sb3_vec_env.py"],
 }
 
@@ -220,7 +220,7 @@ def test_the_rule_sees_what_breaks_it(module: str, source: str, bad: list[str]):
         ("train.py", "import hydra", []),
         ("skillrl/training.py", "def f():\n    from torch.utils.tensorboard import SummaryWriter", ["tensorboard"]),
         ("skillrl/training.py", "from torch.utils import tensorboard", ["tensorboard"]),
-        ("skillrl/loggers.py", "import wandb", []),
+        ("skillrl/loggers/wandb.py", "import wandb", []),
         ("skillrl/evaluation/report.py", "import envs.ant", ["envs"]),
         ("envs/ant.py", "import torch.nn\nfrom skillrl.spec import Spec", ["skillrl", "torch"]),
         ("skillrl/controllers/sb3.py", "import stable_baselines3", []),

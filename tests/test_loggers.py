@@ -364,7 +364,7 @@ def test_wandb_online_without_a_network_costs_seconds_and_a_warning(
     monkeypatch.delenv("WANDB_MODE", raising=False)
     with Logger(tmp_path, outputs=[partial(WandbOutput, mode="online", timeout=2)]) as logger:
         logger.write(env_steps=1, grad_steps=1)
-    [warning] = [record.getMessage() for record in caplog.records if record.name == "skillrl.loggers"]
+    [warning] = [record.getMessage() for record in caplog.records if record.name == "skillrl.loggers.logger"]
     assert warning.startswith("WandbOutput did not start, the run goes on without it:") and "\n" not in warning
     assert len(rows(tmp_path)) == 1
 
@@ -388,7 +388,7 @@ def test_wandb_online_with_a_network_that_hangs_costs_seconds_and_a_warning(
         with Logger(tmp_path, outputs=[partial(WandbOutput, mode="online", timeout=2)]) as logger:
             logger.write(env_steps=1, grad_steps=1)
         assert time.monotonic() - before < 30, "on a busy machine; W&B itself would go on for minutes"
-    [warning] = [record.getMessage() for record in caplog.records if record.name == "skillrl.loggers"]
+    [warning] = [record.getMessage() for record in caplog.records if record.name == "skillrl.loggers.logger"]
     assert warning.startswith("WandbOutput did not start, the run goes on without it:") and "\n" not in warning
     assert len(rows(tmp_path)) == 1
 
@@ -464,7 +464,7 @@ def test_wandb_gets_the_evaluation(tmp_path: Path, evaluation: Path, caplog: pyt
     with Logger(tmp_path, outputs=[WandbOutput]) as logger:
         logger.evaluated({"discriminability": 0.5, "success_rate": None}, evaluation)
         assert logger._outputs[0]._run.summary["evaluation/discriminability"] == 0.5  # type: ignore[attr-defined]
-    assert not [record for record in caplog.records if record.name == "skillrl.loggers"]
+    assert not [record for record in caplog.records if record.name == "skillrl.loggers.logger"]
     sent = [path for path in tmp_path.glob("wandb/offline-run-*/files/media/**/*") if path.is_file()]
     assert sorted(path.suffix for path in sent) == [".mp4", ".png"]
     assert [p.read_bytes() for p in sent if p.suffix == ".mp4"] == [(evaluation / "videos" / "skills.mp4").read_bytes()]
