@@ -23,7 +23,8 @@ from skillrl.agents.sac import SAC
 from skillrl.data.replay import Replay
 from skillrl.distributions import TanhNormal
 from skillrl.downstream import Finetune, ZeroShot
-from skillrl.downstream.finetune import Finetuned, one_channel
+from skillrl.downstream.finetune import Finetuned
+from skillrl.downstream.kept import one_channel
 from skillrl.downstream.zero_shot import Fitted
 from skillrl.errors import BadInput
 from skillrl.evaluation.rollouts import rollout
