@@ -228,7 +228,7 @@ def plain_config(*overrides: str) -> dict[str, Any]:
 
 
 @pytest.mark.learning("skillrl/precision.py")
-def test_diayn_in_bfloat16_tells_its_skills_apart(seed: int, check: Check):
+def test_bfloat16_keeps_what_diayn_learns(seed: int, check: Check):
     """The gates of float32; its twins are in test_diayn.py."""
     learner = pretrained(DIAYN, Discrete(K), seed, in_bfloat16)
     measured = {"reward": (mean_reward(learner, seed), f">= {0.7 * math.log(K):.4f}")}
