@@ -85,7 +85,7 @@ def page(tasks: list[Column]) -> str:
     parts = [
         ABOUT,
         picture("figures/downstream", "The mean score of each arm on each task"),
-        "Colours are shares of a task's best mean.",
+        "Colours are shares of a task's best mean." + absent(tasks),
         table(head, rows),
         "## Do skills help?",
         "Claim: control over learnt skills is above flat SAC, and above the same controller over the untrained skill "
@@ -95,6 +95,12 @@ def page(tasks: list[Column]) -> str:
         "    python docs/results/prove.py half_cheetah_goal    # and the others\n    python docs/results/downstream.py",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def absent(tasks: list[Column]) -> str:
+    """A sentence on the learners that no task has yet."""
+    missing = [title for arm, title in LEARNT.items() if not known(arm, tasks)]
+    return f" Not there yet: the skills of {' and '.join(missing)}." if missing else ""
 
 
 def known(arm: str, tasks: list[Column]) -> bool:
