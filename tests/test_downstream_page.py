@@ -21,8 +21,6 @@ def text_of(data: Path) -> str:
 
 
 def test_the_committed_page_is_made_from_the_committed_numbers(tmp_path: Path):
-    if not any((downstream.DATA / name).is_dir() for name in downstream.TASKS):
-        pytest.skip("no task of the matrix was run")
     assert downstream.make(out=tmp_path).read_text() == (downstream.RESULTS / "downstream.md").read_text()
 
 
