@@ -1,6 +1,5 @@
 """HIRO: goals stay where they are, rewards and relabelling by hand; both levels saved and used together."""
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_uses import main
 from torch import Tensor
 
 import train as train_script
@@ -213,15 +213,6 @@ def test_a_run_is_evaluated_with_the_choices_that_were_learnt(tmp_path: Path):
     assert trained.brought(METRA(SPEC, hidden_dims=(4,)).policy) == {}
     use = ["downstream=control", "controller=zero_shot", "downstream.env_steps=0", "evaluate=false"]
     assert main(f"skills={tmp_path / 'run'}", "task=point_maze", *use, f"hydra.run.dir={tmp_path / 'use'}") == 0
-
-
-def main(*arguments: str) -> int:
-    """train.py in this process."""
-    before, sys.argv = sys.argv, ["train.py", *arguments]
-    try:
-        return train_script.main()
-    finally:
-        sys.argv = before
 
 
 def run(learner: HIRO, env: Any, env_steps: int, seed: int = 0, **schedule: int) -> State:

@@ -1,6 +1,5 @@
 """Skills beside actions: what is done and for how long, by hand; a goal that neither kind alone comes to as soon."""
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from checks import Check
+from test_uses import main
 from torch import Tensor
 
-import train as train_script
 from envs.point_maze import PointMaze
 from envs.rooms import MOVES, PLANS
 from envs.rooms_goal import RoomsGoal
@@ -121,15 +120,6 @@ def test_a_run_goes_on_exactly(tmp_path: Path):
     assert main(f"resume={tmp_path / 'short'}", "downstream.env_steps=1600") == 0
     long, short = (tmp_path / run / "controller" / "model.safetensors" for run in ("long", "short"))
     assert long.read_bytes() == short.read_bytes()
-
-
-def main(*arguments: str) -> int:
-    """train.py in this process."""
-    before, sys.argv = sys.argv, ["train.py", *arguments]
-    try:
-        return train_script.main()
-    finally:
-        sys.argv = before
 
 
 # ---- learning

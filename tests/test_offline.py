@@ -1,6 +1,5 @@
 """Pretraining from a dataset: from the command line to the report, stopped and resumed, and what is refused."""
 
-import csv
 import json
 import logging
 import subprocess
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from test_uses import rows
 from torch import Tensor
 
 import eval as eval_script
@@ -41,11 +41,6 @@ def call(script: Any, *arguments: str) -> int:
         return script.main()
     finally:
         sys.argv = before
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "metrics.csv").open() as file:
-        return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in csv.DictReader(file)]
 
 
 @pytest.fixture(scope="module")

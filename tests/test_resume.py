@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 from config_values import CONF
+from test_uses import main
 
-import train as train_script
 from envs.point import Point
 from skillrl.checkpoint import Checkpoints
 from skillrl.data.replay import Replay
@@ -113,15 +113,6 @@ def rows(folder: Path) -> list[dict[str, str]]:
         found = list(csv.DictReader(file))
     assert {"pretrain", "control"} >= {row["phase"] for row in found} and len(found) > 3
     return [{key: value for key, value in row.items() if not key.startswith("time/")} for row in found]
-
-
-def main(*arguments: str) -> int:
-    """train.py in this process."""
-    before, sys.argv = sys.argv, ["train.py", *arguments]
-    try:
-        return train_script.main()
-    finally:
-        sys.argv = before
 
 
 POINT = ["learner.hidden_dims=[8]", "learner.batch_size=8", "pretrain.warmup=80", "evaluate=false", "logger.every=80"]

@@ -1,8 +1,6 @@
 """SkillBlender: shares sum to 1, one skill is itself, gradients pass through what stays as it is; it reaches far."""
 
-import csv
 import functools
-import sys
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -11,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from test_uses import main, rows
 from torch import Tensor
 
-import train as train_script
 from envs.arm_goals import ArmDrive, ArmFarReach, ArmReach
 from skillrl.agents.ppo import PPO
 from skillrl.agents.sac import SAC
@@ -283,20 +281,6 @@ def test_settings_that_make_no_sense_are_named(folders: list[str], tmp_path: Pat
 
 
 # ---- as a run
-
-
-def main(*arguments: str) -> int:
-    """train.py in this process."""
-    before, sys.argv = sys.argv, ["train.py", *arguments]
-    try:
-        return train_script.main()
-    finally:
-        sys.argv = before
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "metrics.csv").open() as file:
-        return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in csv.DictReader(file)]
 
 
 TINY = [

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from counting_env import CountingEnv
+from test_uses import main
 
 import skillrl
-import train as train_script
 from skillrl.agents.dqn import DQN
 from skillrl.agents.sac import SAC
 from skillrl.composition.skill_env import SkillVectorEnv
@@ -164,15 +163,6 @@ FINETUNE = [
     *["downstream.batch_size=8", "downstream.keep=both"],
 ]
 SPREAD = ["task=none", "env=spread", "env.agents=2"]
-
-
-def main(*arguments: str) -> int:
-    """train.py in this process."""
-    before, sys.argv = sys.argv, ["train.py", *arguments]
-    try:
-        return train_script.main()
-    finally:
-        sys.argv = before
 
 
 def scores_of(folder: Path) -> dict[str, Any]:

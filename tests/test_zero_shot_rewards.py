@@ -1,10 +1,8 @@
 """Zero-shot rewards: a known reward on known features gives the known skill, and what that took is counted."""
 
-import csv
 import functools
 import json
 import math
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,9 @@ import pytest
 import torch
 from checks import Check
 from directed_skills import ends, pretrained
+from test_uses import Killed, main, rows
 from torch import nn
 
-import train as train_script
 from envs.point import Point, PointTask
 from envs.vector import BatchedEnv
 from skillrl.agents.sac import SAC
@@ -202,24 +200,6 @@ REGRESSED = [
     *["downstream.choice_env_steps=400", "downstream.choice_hold=5", "downstream.warmup=0"],
     *["downstream.batch_size=8"],
 ]
-
-
-class Killed(BaseException):
-    """As abrupt as a signal that nobody handles."""
-
-
-def main(*arguments: str) -> int:
-    """train.py in this process."""
-    before, sys.argv = sys.argv, ["train.py", *arguments]
-    try:
-        return train_script.main()
-    finally:
-        sys.argv = before
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "metrics.csv").open() as file:
-        return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in csv.DictReader(file)]
 
 
 def killed(patched: Any, where: str, call: int, *arguments: str) -> None:
