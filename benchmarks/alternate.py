@@ -56,6 +56,7 @@ class Contender:
     threads: of BLAS and OpenMP.
     copies: processes that are measured at the same time; the row is their mean.
     needs: the module without which it is skipped.
+    limit: it does only what nobody can leave out: where it misses a goal, the first contender cannot meet it.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Contender:
     threads: int = 1
     copies: int = 1
     needs: str = ""
+    limit: bool = False
 
     def missing(self) -> bool:
         return bool(self.needs) and not is_installed(self.needs)
@@ -256,8 +258,8 @@ def report(benchmark: Benchmark, rounds: int, seconds: float, out: Path) -> None
             print(f"\n{markdown(*each_round(benchmark, results.rows, case))}")
         if found := listing(benchmark, results.rows, case):
             print(f"\n{markdown(['operation', *(benchmark.listed or ())[1:]], found)}")
-        for what, value, verdict in goals(benchmark, results.rows, case):
-            print(f"\ngoal: {what}: {value} ({verdict})")
+        for what, value, verdict, limit in goals(benchmark, results.rows, case):
+            print(f"\ngoal: {what}: {value} ({verdict}{limit and f'; at the limit {limit}'})")
     results.write(out / f"{benchmark.name}.csv")
     save(lambda ink: draw(benchmark, results.rows, ink), out / f"{benchmark.name}.png")
     print(f"\nwritten: {out / benchmark.name}.csv, .png")

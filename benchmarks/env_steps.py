@@ -72,6 +72,31 @@ def raw(body: str, threads: int, at_once: int) -> Measure:
     return timed(work)
 
 
+def alone(body: str, copies: int) -> Measure:
+    """``mj_step`` on the data of each env, and on the Ant its contact forces: Gymnasium's physics to the bit. The rows
+    are shared out to copies."""
+    from envs.physics import Physics
+
+    rows = range(ENVS // copies)
+    xml, fields = {"Ant": ("ant.xml", ["cfrc_ext"]), "HalfCheetah": ("half_cheetah.xml", [])}[body]
+    physics = Physics(xml=xml, frame_skip=FRAME_SKIP, fields={name: (name, None) for name in fields}, n=len(rows))
+    physics.bind({name: np.empty((len(rows), *shape)) for name, shape in physics.shapes.items()})
+    draw = (physics.control(action)[: len(rows)] for action in actions(physics.action_dim))
+    clock = 0
+
+    def work() -> int:
+        nonlocal clock
+        if clock % HORIZON == 0:
+            for row in rows:
+                physics.restart(row, physics.initial)
+        clock += 1
+        physics.step(next(draw), rows)
+        return len(rows)
+
+    measure = timed(work)
+    return lambda seconds: (found := measure(seconds)) | {"rate": copies * found["rate"]}  # together
+
+
 def gymnasiums(body: str, kind: str) -> Measure:
     import gymnasium
 
@@ -104,6 +129,7 @@ def case(body: str, cores: int) -> list[Contender]:
         Contender("Gymnasium SyncVectorEnv", gymnasiums, of | {"kind": "sync"}, Goal(1.5), cores),
         Contender("Gymnasium AsyncVectorEnv", gymnasiums, of | {"kind": "async"}, None, cores),
         Contender("EnvPool", envpools, of | {"threads": cores}, Goal(1.0), cores, needs="envpool"),
+        Contender("mj_step alone", alone, of | {"copies": cores}, None, cores, copies=cores, limit=True),
     ]
     if cores == 1:
         found[4] = Contender("skillrl, no worker", ours, of | {"workers": 0}, None, cores)
@@ -118,7 +144,8 @@ BENCHMARK = Benchmark(
         "actions, episodes of 200 steps that nothing ends early. `mujoco.rollout` is physics alone, 25 env steps in "
         "one call, without observation, reward and autoreset; called once a step it also drops the solver's warm "
         "start, so that its physics is not Gymnasium's. On one core everything is pinned to it, our worker and the "
-        "process that calls it too. EnvPool brings a MuJoCo of its own."
+        "process that calls it too. EnvPool brings a MuJoCo of its own. `mj_step` alone, called from Python for each "
+        "env, is the physics that is Gymnasium's to the bit, in as many processes as cores, with nothing handed over."
     ),
     cases={
         f"{body}, {cores} {'cores' if cores > 1 else 'core'}": case(body, cores)

@@ -34,6 +34,9 @@ idle cores, by
     python benchmarks/all.py
 
 What needs a GPU is measured only where there is one."""
+AT_THE_LIMIT = """*At the limit* is the same measure of what does only what nobody can leave out, in the same rounds:
+physics, or matrix products and physics, or the bytes of what must be kept. The tables say which it is. Where it falls
+short of a goal itself, the goal cannot be met this way; how far we are from it is what is left to gain."""
 AUTO = """## What auto takes
 
 `runtime.threads=auto` and `runtime.workers=auto` choose by the cores of this machine, the runs of a sweep that share
@@ -76,7 +79,8 @@ def glance(benchmarks: list[Benchmark], found: dict[str, Results]) -> list[str]:
         for case in each.cases
         for line in goals(each, found[each.name].rows, case)
     ]
-    return ["## Goals", markdown(["benchmark", "measure", "median", "goal"], lines)] if lines else []
+    head = ["benchmark", "measure", "median", "goal", "at the limit"]
+    return ["## Goals", AT_THE_LIMIT, markdown(head, lines)] if lines else []
 
 
 def section(benchmark: Benchmark, results: Results | None) -> list[str]:

@@ -45,12 +45,22 @@ def twice(overrides: list[str]) -> Measure:
     return lambda seconds: {"bytes": sum(value.element_size() * value.numel() for value in kept)}
 
 
+def once(overrides: list[str]) -> Measure:
+    """The same with each observation once: no index to find it by."""
+    from ours import training
+
+    state, _ = training(overrides)
+    steps = state.data.steps.data.values()
+    return lambda seconds: {"bytes": sum(value.element_size() * value[0].numel() for value in steps)}
+
+
 def case(*more: str) -> list[Contender]:
     at = {"overrides": [*ANT, *more]}
     held = Goal(0.6, at_most=True)
     return [
         Contender("skillrl", ours, at, cores=1),
         Contender("the same with obs and next_obs", twice, at, held, cores=1),
+        Contender("each observation once, no index", once, at, cores=1, limit=True),
     ]
 
 

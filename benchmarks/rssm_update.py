@@ -1,51 +1,16 @@
 """What does an update of the world model cost, beside its own matrix products?"""
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from alternate import Benchmark, Column, Contender, Measure, main
+from least import gflop, multiplying, products
 from measured import Row
 
 OBS, ACTION, SEQUENCES, LENGTH = 18, 6, 50, 50
 SIZES: dict[str, Any] = {"hidden_dims": [400] * 4, "depth": 48, "deter": 200, "stoch": 32, "classes": 32, "hidden": 200}
 """Choreographer's defaults; depth is of pictures, which are not here."""
-
-Shape = tuple[int, int, int]
-
-
-def products(work: Callable[[], Any]) -> "Counter[Shape]":
-    """(m, k, n) of the matrix products that ``work`` asks torch for, and how often."""
-    import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    found: Counter[Shape] = Counter()
-
-    class Watching(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            pair = {torch.ops.aten.mm: args[:2], torch.ops.aten.addmm: args[1:3]}.get(func.overloadpacket)
-            if pair:
-                found[(*pair[0].shape, pair[1].shape[1])] += 1
-            return func(*args, **(kwargs or {}))
-
-    with Watching():
-        work()
-    return found
-
-
-def multiplying(sizes: "Counter[Shape]") -> Callable[[], None]:
-    """All of them, one by one."""
-    import torch
-
-    operands = [(torch.randn(m, k), torch.randn(k, n), torch.empty(m, n), times) for (m, k, n), times in sizes.items()]
-
-    def work() -> None:
-        for a, b, out, times in operands:
-            for _ in range(times):
-                torch.mm(a, b, out=out)
-
-    return work
 
 
 def updating(compiled: bool) -> Measure:
@@ -74,7 +39,6 @@ def updating(compiled: bool) -> Measure:
         world.rssm._seen = torch.compile(world.rssm._seen, dynamic=False)  # type: ignore[method-assign]
         update()
     multiply = multiplying(sizes)
-    gflop = 2e-9 * sum(m * k * n * times for (m, k, n), times in sizes.items())
 
     def cpu_s(work: Callable[[], None]) -> float:
         start = time.process_time()
@@ -93,8 +57,8 @@ def updating(compiled: bool) -> Measure:
             "ms": 1e3 * spent,
             "products_ms": 1e3 * least,
             "share": least / spent,
-            "gflop": gflop,
-            "core_gflops": gflop / least,
+            "gflop": gflop(sizes),
+            "core_gflops": gflop(sizes) / least,
             "count": len(updates),
         }
 

@@ -6,12 +6,13 @@ from itertools import pairwise
 from typing import Any
 
 from alternate import Benchmark, Column, Contender, Goal, Measure, main
+from least import Shape, gflop, multiplying
 from measured import Row
 
 OBS, ACTION, HIDDEN, BATCH = 17, 6, 256, 256
 
 
-def products() -> list[tuple[int, int, int]]:
+def products() -> list[Shape]:
     """(m, k, n) of every matrix product that the maths of one update needs.
 
     Forward, weight gradient and input gradient once each where they are needed: the actor acts on obs and next_obs and
@@ -26,39 +27,24 @@ def products() -> list[tuple[int, int, int]]:
     )  # fmt: skip
 
 
-def _forward(layers: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
+def _forward(layers: list[tuple[int, int]]) -> list[Shape]:
     return [(BATCH, fan_in, fan_out) for fan_in, fan_out in layers]
 
 
-def _weights(layers: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
+def _weights(layers: list[tuple[int, int]]) -> list[Shape]:
     return [(fan_in, BATCH, fan_out) for fan_in, fan_out in layers]
 
 
-def _inputs(layers: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
+def _inputs(layers: list[tuple[int, int]]) -> list[Shape]:
     return [(BATCH, fan_out, fan_in) for fan_in, fan_out in layers]
 
 
-def gflop() -> float:
-    return sum(2 * m * k * n for m, k, n in products()) / 1e9
-
-
-def multiplying(sizes: list[tuple[int, int, int]]) -> Callable[[], None]:
-    import torch
-
-    operands = [(torch.randn(m, k), torch.randn(k, n), torch.empty(m, n)) for m, k, n in sizes]
-
-    def work() -> None:
-        for a, b, out in operands:
-            torch.mm(a, b, out=out)
-
-    return work
-
-
 def share(update: Callable[[], Any]) -> Measure:
-    """Update and products in slices of 50 ms, in turn, in this process; CPU time, which other processes barely move."""
-    works = {"update": update, "products": multiplying(products()), "square": multiplying([(BATCH, HIDDEN, HIDDEN)])}
+    """Update and square product in slices of 50 ms, in turn, in this process; CPU time, which others barely move."""
+    square = multiplying([(BATCH, HIDDEN, HIDDEN)])
 
     def measure(seconds: float) -> Row:
+        works = {"update": update, "square": square}
         spent, done = dict.fromkeys(works, 0.0), dict.fromkeys(works, 0)
         until = time.perf_counter() + seconds
         while time.perf_counter() < until:
@@ -69,13 +55,12 @@ def share(update: Callable[[], Any]) -> Measure:
                     done[name] += 1
                 spent[name] += time.process_time() - start
         each = {name: spent[name] / done[name] for name in works}
-        core = 2e-9 * BATCH * HIDDEN**2 / each["square"]
+        core = gflop([(BATCH, HIDDEN, HIDDEN)]) / each["square"]
         return {
             "rate": 1 / each["update"],
             "ms": 1e3 * each["update"],
-            "share": gflop() / each["update"] / core,
+            "share": gflop(products()) / each["update"] / core,
             "core_gflops": core,
-            "products_ms": 1e3 * each["products"],
             "count": done["update"],
         }
 
@@ -110,13 +95,13 @@ def skillrl() -> Measure:
     return share(lambda: state.learner.update({"batch": batch}))
 
 
-def stable_baselines() -> Measure:
+def peer(library: str) -> Measure:
     import torch
     from peers import sac
     from stable_baselines3.common.logger import Logger
     from stable_baselines3.common.type_aliases import ReplayBufferSamples
 
-    model = sac("sb3", threads=1)
+    model = sac(library, threads=1)
     model.set_logger(Logger(None, []))
     drawn = torch.randn(BATCH, OBS), 2 * torch.rand(BATCH, ACTION) - 1, torch.randn(BATCH, OBS)
     batch = ReplayBufferSamples(*drawn, torch.zeros(BATCH, 1), torch.randn(BATCH, 1))
@@ -124,20 +109,27 @@ def stable_baselines() -> Measure:
     return share(lambda: model.train(gradient_steps=1, batch_size=BATCH))
 
 
+def alone() -> Measure:
+    return share(multiplying(products()))
+
+
 BENCHMARK = Benchmark(
     script=__file__,
     question=__doc__,
     notes=(
         "SAC at HalfCheetah's sizes (17 observations, 6 actions, two layers of 256, batch 256, float32) on one batch, "
-        f"pinned to one core with one thread; times are CPU times. The maths needs {gflop():.2f} GFLOP of matrix "
-        "products an update. The core's rate is that of its largest product, 256 x 256 x 256, measured in slices "
-        "between those of the update. The products of an update alone, one by one and of the shapes that they have "
-        "in it, are the least time for whoever computes them so."
+        "pinned to one core with one thread; times are CPU times. The maths needs "
+        f"{gflop(products()):.2f} GFLOP of matrix products an update. The core's rate is that of its largest product, "
+        "256 x 256 x 256, measured in slices between those of the update. The products of an update alone, by torch, "
+        "one by one and of the shapes that they have in it, are the least time for whoever computes them so; SBX is "
+        "compiled by XLA, which has products of its own."
     ),
     cases={
         "one thread": [
             Contender("skillrl", skillrl, cores=1),
-            Contender("Stable-Baselines3", stable_baselines, cores=1),
+            Contender("Stable-Baselines3", peer, {"library": "sb3"}, cores=1),
+            Contender("SBX", peer, {"library": "sbx"}, cores=1, needs="sbx"),
+            Contender("its products alone", alone, cores=1, limit=True),
         ]
     },
     columns=[
@@ -145,7 +137,6 @@ BENCHMARK = Benchmark(
         Column("ms", "ms", "{:.2f}"),
         Column("share", "share of the core's rate", "{:.2f}", Goal(0.6)),
         Column("core_gflops", "the core's GFLOP/s", "{:.0f}"),
-        Column("products_ms", "ms of its products alone", "{:.2f}"),
     ],
 )
 

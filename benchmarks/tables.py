@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from alternate import Benchmark
+from alternate import Benchmark, Column
 from measured import Row
 
 
@@ -47,18 +47,31 @@ def each_round(benchmark: Benchmark, rows: Sequence[Row], case: str) -> tuple[li
 
 
 def goals(benchmark: Benchmark, rows: Sequence[Row], case: str) -> list[list[str]]:
-    """What, median, goal and whether it is met, where it was measured: of the columns, then of the ratios."""
+    """What, median, goal and whether it is met, and the same of the case's limit, where it was measured: of the
+    columns, then of the ratios."""
     (first, *others), columns = benchmark.cases[case], benchmark.columns
     key, title = columns[0].key, columns[0].title
-    found = [(c.title, list(values(rows, case, first.name, c.key).values()), c.goal) for c in columns]
+    limit = next((o.name for o in others if o.limit), None)
+
+    def of_column(name: str | None, column: Column) -> list[float]:
+        return list(values(rows, case, name, column.key).values()) if name else []
+
+    def over(name: str | None, other: str) -> list[float]:
+        return ratios(rows, case, name, other, key) if name else []
+
+    found = [(c.title, of_column(first.name, c), of_column(limit, c), c.goal) for c in columns]
     found += [
-        (f"{title}, {first.name} / {o.name}", ratios(rows, case, first.name, o.name, key), o.goal) for o in others
+        (f"{title}, {first.name} / {o.name}", over(first.name, o.name), over(limit, o.name), o.goal) for o in others
     ]
     return [
-        [f"{case}: {what}", f"{statistics.median(of_rounds):.2f}", goal.judge(statistics.median(of_rounds))]
-        for what, of_rounds, goal in found
+        [f"{case}: {what}", _middle(of_rounds), goal.judge(statistics.median(of_rounds)), _middle(at_limit)]
+        for what, of_rounds, at_limit, goal in found
         if goal and of_rounds
     ]
+
+
+def _middle(of_rounds: list[float]) -> str:
+    return f"{statistics.median(of_rounds):.2f}" if of_rounds else ""
 
 
 def listing(benchmark: Benchmark, rows: Sequence[Row], case: str, at_most: int = 12) -> list[list[str]]:

@@ -8,7 +8,6 @@ from textwrap import dedent
 
 import page
 import pytest
-import rssm_update
 import sac_update
 import torch
 from alternate import (  # fmt: skip
@@ -20,6 +19,7 @@ from alternate import (  # fmt: skip
     cpu_seconds,
     timed,
 )
+from least import alone, gflop, multiplying, products
 from measured import Results, Row
 from tables import each_round, goals, listing, ratios, table
 from torch.utils.flop_counter import FlopCounterMode
@@ -76,8 +76,8 @@ def test_a_measurement_gets_tables_goals_and_what_it_depends_on(tmp_path: Path) 
     ]
     Results(about, found).write(tmp_path / "jobs.csv")
     text = page.page(tmp_path)
-    assert "| eight at once: core ms an env step, each of eight / alone | 1.20 | ≤ 1.15, missed |" in text
-    assert "| two at once: core ms an env step, each of two / alone | 1.10 | ≤ 1.15, met |" in text
+    assert "| eight at once: core ms an env step, each of eight / alone | 1.20 | ≤ 1.15, missed |  |" in text
+    assert "| two at once: core ms an env step, each of two / alone | 1.10 | ≤ 1.15, met |  |" in text
     assert "| alone | 1.000 | 1 | 1.10 | 1.10 to 1.10 |" in text
     assert '<img src="../benchmarks/data/jobs.png"' in text and f"(#{page.anchor(BENCHMARKS['jobs'])})" in text
     assert "    python benchmarks/jobs.py\n\n2026-01-02, 5 rounds. a core, 2 cores, 4.0 GiB; load before 0.25." in text
@@ -108,8 +108,20 @@ def test_goals_are_judged_by_the_median(goal: Goal, verdict: str) -> None:
     found = rows(ours=[1.0, 2.0, 9.0], peer=[1.0, 1.0, 1.0])
     benchmark = made_up([Column("rate", "steps/s", goal=goal)], ours=None, peer=goal)
     assert goals(benchmark, found, "a") == [
-        ["a: steps/s", "2.00", verdict],
-        ["a: steps/s, ours / peer", "2.00", verdict],
+        ["a: steps/s", "2.00", verdict, ""],
+        ["a: steps/s, ours / peer", "2.00", verdict, ""],
+    ]
+
+
+def test_beside_a_goal_stands_what_the_limit_comes_to() -> None:
+    column = Column("rate", "steps/s", goal=Goal(1.0))
+    benchmark = made_up([column], ours=None, peer=Goal(3.0), least=None)
+    ours, peer, least = benchmark.cases["a"]
+    benchmark = replace(benchmark, cases={"a": [ours, peer, replace(least, limit=True)]})
+    found = rows(ours=[1.0, 4.0, 9.0], peer=[1.0, 2.0, 3.0], least=[2.0, 5.0, 8.0])
+    assert goals(benchmark, found, "a") == [
+        ["a: steps/s", "4.00", "≥ 1, met", "5.00"],
+        ["a: steps/s, ours / peer", "2.00", "≥ 3, missed", "2.50"],
     ]
 
 
@@ -231,14 +243,31 @@ def test_an_update_is_counted_with_the_products_that_it_has() -> None:
     batch = sac_update.fixed_batch(state)
     with FlopCounterMode(display=False) as counter:
         state.learner.update({"batch": batch})
-    assert counter.get_total_flops() / 1e9 == pytest.approx(sac_update.gflop(), rel=0.02)
+    assert counter.get_total_flops() / 1e9 == pytest.approx(gflop(sac_update.products()), rel=0.02)
 
 
 def test_products_are_those_that_were_asked_for() -> None:
     layer, x = torch.nn.Linear(3, 5), torch.randn(7, 3, requires_grad=True)
     work = lambda: torch.tanh(layer(x)).sum().backward()  # noqa: E731
-    found = rssm_update.products(work)
-    assert found == {(7, 3, 5): 1, (7, 5, 3): 1, (5, 7, 3): 1}, "forward, of the inputs, of the weights"
+    found = products(work)
+    assert sorted(found) == [(5, 7, 3), (7, 3, 5), (7, 5, 3)], "of the weights, forward, of the inputs"
     with FlopCounterMode(display=False) as counter:
         work()
-    assert counter.get_total_flops() == sum(2 * m * k * n * times for (m, k, n), times in found.items())
+    assert counter.get_total_flops() / 1e9 == pytest.approx(gflop(found))
+
+
+def test_what_is_left_of_a_training_are_its_products_and_its_physics(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("least.multiplying", lambda sizes: lambda: asked.append(sizes))
+    tiny = ["learner.hidden_dims=[8,8]", "learner.batch_size=4", "pretrain.capacity=1000", "pretrain.updates=2"]
+    overrides = ["env=half_cheetah", "env.num_envs=2", "pretrain.collect=4", "pretrain.warmup=16", *tiny]
+    row = alone(overrides)(0.01)
+    assert row["count"] == 4 * len(asked) > 0
+    acting = [shape for shape in asked[0] if shape[0] == 2]
+    assert len(acting) == 2 * 3, "two rows act twice in a round of four env steps, three layers each"
+    assert sum(shape[0] == 4 for shape in asked[0]) > 2 * 20, "and a batch of four is learnt from twice"
+
+
+def test_products_alone_are_of_their_shapes() -> None:
+    sizes = [(2, 3, 4), (5, 6, 7)]
+    assert products(multiplying(sizes)) == sizes
