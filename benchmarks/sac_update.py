@@ -89,10 +89,16 @@ def fixed_batch(state: Any) -> Any:
     )
 
 
-def skillrl() -> Measure:
+def skillrl(compiled: bool = False) -> Measure:
     state = begun()
     batch = fixed_batch(state)
-    return share(lambda: state.learner.update({"batch": batch}))
+    if compiled:
+        agent = state.learner.agent
+        for network in (agent.actor.net, agent.critic, agent.target_critic):
+            network.compile(dynamic=False)
+    update = lambda: state.learner.update({"batch": batch})  # noqa: E731
+    update()
+    return share(update)
 
 
 def peer(library: str) -> Measure:
@@ -122,11 +128,13 @@ BENCHMARK = Benchmark(
         f"{gflop(products()):.2f} GFLOP of matrix products an update. The core's rate is that of its largest product, "
         "256 x 256 x 256, measured in slices between those of the update. The products of an update alone, by torch, "
         "one by one and of the shapes that they have in it, are the least time for whoever computes them so; SBX is "
-        "compiled by XLA, which has products of its own."
+        "compiled by XLA, which has products of its own. Networks compiled by `torch.compile` are slower here, so a run "
+        "does not compile them: there is no such option."
     ),
     cases={
         "one thread": [
             Contender("skillrl", skillrl, cores=1),
+            Contender("skillrl, its networks compiled", skillrl, {"compiled": True}, cores=1),
             Contender("Stable-Baselines3", peer, {"library": "sb3"}, cores=1),
             Contender("SBX", peer, {"library": "sbx"}, cores=1, needs="sbx"),
             Contender("its products alone", alone, cores=1, limit=True),
