@@ -128,8 +128,8 @@ BENCHMARK = Benchmark(
         f"{gflop(products()):.2f} GFLOP of matrix products an update. The core's rate is that of its largest product, "
         "256 x 256 x 256, measured in slices between those of the update. The products of an update alone, by torch, "
         "one by one and of the shapes that they have in it, are the least time for whoever computes them so; SBX is "
-        "compiled by XLA, which has products of its own. Networks compiled by `torch.compile` are slower here, so a run "
-        "does not compile them: there is no such option."
+        "compiled by XLA, which has products of its own. Networks compiled by `torch.compile` are slower here, so a "
+        "run does not compile them: there is no such option."
     ),
     cases={
         "one thread": [
