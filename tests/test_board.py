@@ -1,5 +1,7 @@
 """docs/results/board.py: what it runs, what it keeps, and the page made of it."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import board
@@ -79,6 +81,17 @@ def test_a_seed_is_read_as_it_was_written(tmp_path: Path):
     assert one.scores["visited"] == 8.0 and one.scores["goal_distance"] == 0.25
     assert one.training[1].tolist() == [4.0, 8.0]
     assert [(hue, places.tolist()) for hue, places in one.paths] == [(0.5, [[0.0, 0.0], [10.0, 5.0]])] * 2
+
+
+def test_a_seed_is_run_and_collected_from_a_shell(tmp_path: Path):
+    """As its own process: what it imports must be found without our own path."""
+    of = ["--bodies", "point", "--learners", "metra", "--seeds", "0", "--jobs", "1"]
+    tiny = ["pretrain.env_steps=2016"]
+    command = [sys.executable, board.__file__, "run", *of, "--out", tmp_path / "out", "--data", tmp_path, "--", *tiny]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    one = read_seed(tmp_path / "board" / f"{name_of('point', 'metra', 0)}.csv")
+    assert one.scores["goal_distance"] > 0 and one.scores["num_skills"] > 1
 
 
 def test_the_page_shows_every_seed_and_names_what_is_missing(tmp_path: Path):

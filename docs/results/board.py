@@ -28,6 +28,7 @@ from prove import Job, Proof, interrupt, say
 from settings import compose, settings_of, shorten
 from studies import DATA, RESULTS, ROOT
 
+sys.path.insert(0, str(ROOT))  # train.py, wherever this is started from
 from skillrl import skill_library
 from skillrl.controllers.zero_shot import ZeroShot
 from skillrl.errors import BadInput, exit_code
