@@ -25,7 +25,7 @@ CALIBRATED_ANT = (
     "The settings of DIAYN were chosen on seed 100: as HalfCheetah's, but with 8 skills that see where they are; those "
     "that do not came to 10 cells in 300,000 env steps, these to 41 in 160,000. The task was not tried beforehand, and "
     "no other arm was tuned for it. Seen afterwards: these skills end 0.6 to 1.3 from their start after 200 env steps "
-    "(medians of seeds 0 to 3), while a goal with a radius of 3 moves on, by up to 7.5 along each axis, every 50. What "
+    "(medians of seeds 0 to 4), while a goal with a radius of 3 moves on, by up to 7.5 along each axis, every 50. What "
     "would be needed are skills that cross such a way in that time."
 )
 
