@@ -85,13 +85,13 @@ def test_a_seed_is_read_as_it_was_written(tmp_path: Path):
 
 def test_a_seed_is_run_and_collected_from_a_shell(tmp_path: Path):
     """As its own process: what it imports must be found without our own path."""
-    of = ["--bodies", "point", "--learners", "metra", "--seeds", "0", "--jobs", "1"]
-    tiny = ["pretrain.env_steps=2016"]
+    of = ["--bodies", "point", "--learners", "metra_discrete", "--seeds", "0", "--jobs", "1"]
+    tiny = ["pretrain.env_steps=2016", "learner.skill_space.n=2", "learner.hidden_dims=[8,8]"]
     command = [sys.executable, board.__file__, "run", *of, "--out", tmp_path / "out", "--data", tmp_path, "--", *tiny]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    one = read_seed(tmp_path / "board" / f"{name_of('point', 'metra', 0)}.csv")
-    assert one.scores["goal_distance"] > 0 and one.scores["visited"] > 0
+    one = read_seed(tmp_path / "board" / f"{name_of('point', 'metra_discrete', 0)}.csv")
+    assert one.scores["goal_distance"] > 0 and one.scores["num_skills"] == 2
 
 
 def test_the_page_shows_every_seed_and_names_what_is_missing(tmp_path: Path):
