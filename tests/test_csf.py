@@ -79,6 +79,8 @@ def test_the_actor_climbs_along_z():
     assert counted.reduce(q, torch.tensor([1])).tolist() == [[pytest.approx(4.0 - 3.0)]]
 
 
+# Tried on some of the seeds 100 to 104, where these reach 0.97 to 0.98: 60,000 env steps, widths of 128, twice the
+# updates, φ slower, τ = 0.02, γ = 0.95, α fixed at 0.05 or 0.1, entropy held at 0. None was better on all of them.
 SMALL: dict[str, Any] = {
     "agent": partial(SAC, lr=3e-4, alpha_init=0.01, target_entropy_multiplier=0.5, entropy_in_target=False),
     "normalize_obs": False,  # x and y are of one scale as they are

@@ -267,7 +267,7 @@ def test_dusdi_on_two_lines(kind: type[DUSDi], seed: int, check: Check):
     )
     learner.generator.manual_seed(seed)
     data = Replay(100_000, 8, gamma=learner.gamma, seed=seed)
-    train(env=env, learner=learner, data=data, schedule=Schedule(16_000, warmup=1000), seed=seed)
+    train(env=env, learner=learner, data=data, schedule=Schedule(24_000, warmup=1000), seed=seed)
     z = space.enumerate(24 * 16)
     told = rollout(two_lines(len(z)), learner.policy, z, seed=0, deterministic=False)
     right = (learner.policy.discriminators(torch.as_tensor(told.obs[:, -1])).argmax(-1) == z).float().mean(0)

@@ -203,5 +203,5 @@ def test_fb_in_four_rooms(kind: type[FB], seed: int, check: Check):
         tau=0.02,
         batch_size=256,
     )
-    state = learnt_offline(learner, seed=seed, updates=6000)
+    state = learnt_offline(learner, seed=seed, updates=10_000)
     check({"rewards earned": (rewards_earned(learner.policy, state.data), ">= 0.9" if kind is FB else "< 0.9")})
