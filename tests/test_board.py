@@ -134,6 +134,20 @@ def test_paths_are_thinned_to_the_rollouts_own_length(tmp_path: Path):
     places = np.cumsum(np.ones((48, 51, 2), np.float32), 1)
     arrays = {"coordinates": places, "length": np.full(48, 30), "spread": np.arange(48), "z": np.arange(48)}
     np.savez(tmp_path / "eval" / "trajectories.npz", **arrays)
-    rows = board.paths(tmp_path)
+    rows = board.paths(tmp_path, line=False)
     assert len(rows) == PATHS * POINTS
     assert (rows[0]["x"], rows[POINTS - 1]["x"], rows[POINTS - 1]["env_steps"]) == ("1.000", "31.000", "30")
+    assert rows[0]["y"] == "1.000"
+
+
+def test_paths_on_a_line_are_drawn_over_time(tmp_path: Path):
+    """Its coordinates have a y of 0, which is no place."""
+    (tmp_path / "eval").mkdir()
+    places = np.zeros((24, 51, 2), np.float32)
+    places[..., 0] = 0.5 * np.arange(51)
+    arrays = {"coordinates": places, "length": np.full(24, 50), "spread": np.arange(24), "z": np.arange(24)}
+    np.savez(tmp_path / "eval" / "trajectories.npz", **arrays)
+    rows = board.paths(tmp_path, line=True)
+    (_, places_over_time), *others = board_page.paths_of(rows)
+    assert len(others) == PATHS - 1
+    assert places_over_time[[0, -1]].tolist() == [[0.0, 0.0], [50.0, 25.0]]

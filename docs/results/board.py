@@ -119,12 +119,12 @@ def collect(job: Entry, data: Path) -> Path:
     rows = [{"phase": "end", "env_steps": curve[-1]["env_steps"], **told}]
     rows += [{"phase": "training", "env_steps": r["env_steps"], "visited": r["coverage/visited"]} for r in curve]
     path = data / NAME / f"{job.name}.csv"
-    write_seed(path, [constant | row for row in rows + paths(folder)])
+    write_seed(path, [constant | row for row in rows + paths(folder, BODIES[job.body].line)])
     return path
 
 
-def paths(folder: Path) -> list[dict[str, str]]:
-    """Of rollouts with skills dealt evenly: ``POINTS`` places each."""
+def paths(folder: Path, line: bool) -> list[dict[str, str]]:
+    """Of rollouts with skills dealt evenly: ``POINTS`` places each. On a ``line`` there is no y, though 0 is told."""
     arrays = dict(np.load(folder / "eval" / "trajectories.npz"))
     spread = arrays["spread"]
     chosen = spread[np.linspace(0, len(spread) - 1, PATHS).astype(int)]
@@ -132,8 +132,8 @@ def paths(folder: Path) -> list[dict[str, str]]:
     for number, rollout_ in enumerate(chosen):
         steps = np.linspace(0, arrays["length"][rollout_], POINTS).astype(int)
         for step in steps:
-            x, *rest = arrays["coordinates"][rollout_, step]
-            place = {"x": f"{x:.3f}", "y": f"{rest[0]:.3f}" if rest else ""}
+            x, y = arrays["coordinates"][rollout_, step]
+            place = {"x": f"{x:.3f}", "y": "" if line else f"{y:.3f}"}
             rows.append({"phase": "path", "path": str(number), "hue": f"{hue(arrays, rollout_):.3f}", **place})
             rows[-1]["env_steps"] = str(step)
     return rows
