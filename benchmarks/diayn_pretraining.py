@@ -1,38 +1,28 @@
 """How fast does DIAYN pretrain, with the discriminator in, against plain SAC elsewhere?"""
 
+import peers
 from alternate import Benchmark, Column, Contender, Goal, Measure, main, timed
 from least import LIMIT, alone
+from ours import training
 
 DIAYN = ["learner=diayn", "env=half_cheetah", "learner.hidden_dims=[256,256]", "learner.batch_size=256"]
 BATCHED = ["pretrain.collect=8", "pretrain.updates=8", "pretrain.warmup=256"]  # the default 8 environments
 
 
-def ours(threads: int) -> Measure:
-    from ours import training
-
-    return timed(training(overrides(threads))[1])
-
-
-def least(threads: int) -> Measure:
-    return alone(overrides(threads))
-
-
-def overrides(threads: int) -> list[str]:
-    return [*DIAYN, *BATCHED, f"runtime.threads={threads}"]
+def skillrl(overrides: list[str]) -> Measure:
+    return timed(training(overrides)[1])
 
 
 def stable_baselines(threads: int) -> Measure:
-    from peers import training
-
-    return timed(training("sb3", threads))
+    return timed(peers.training("sb3", threads))
 
 
 def case(cores: int) -> list[Contender]:
-    at = {"threads": cores}
+    at, of = {"threads": cores}, {"overrides": [*DIAYN, *BATCHED, f"runtime.threads={cores}"]}
     return [
-        Contender("DIAYN of skillrl", ours, at, None, cores, cores),
+        Contender("DIAYN of skillrl", skillrl, of, None, cores, cores),
         Contender("SAC of Stable-Baselines3", stable_baselines, at, Goal(1.5), cores, cores),
-        Contender(LIMIT, least, at, None, cores, cores, limit=True),
+        Contender(LIMIT, alone, of, None, cores, cores, limit=True),
     ]
 
 

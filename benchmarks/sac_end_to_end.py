@@ -1,38 +1,26 @@
 """How fast does SAC train, env steps and updates together?"""
 
+import peers
 from alternate import Benchmark, Column, Contender, Goal, Measure, main, timed
 from least import LIMIT, alone
+from ours import ONE_TO_ONE, SAC, training
 
 
-def ours(threads: int) -> Measure:
-    from ours import training
-
-    return timed(training(overrides(threads))[1])
-
-
-def least(threads: int) -> Measure:
-    return alone(overrides(threads))
-
-
-def overrides(threads: int) -> list[str]:
-    from ours import ONE_TO_ONE, SAC
-
-    return [*SAC, *ONE_TO_ONE, f"runtime.threads={threads}"]
+def skillrl(overrides: list[str]) -> Measure:
+    return timed(training(overrides)[1])
 
 
 def peer(library: str, threads: int) -> Measure:
-    from peers import training
-
-    return timed(training(library, threads))
+    return timed(peers.training(library, threads))
 
 
 def case(cores: int, sb3: float, sbx: float) -> list[Contender]:
-    at = {"threads": cores}
+    at, of = {"threads": cores}, {"overrides": [*SAC, *ONE_TO_ONE, f"runtime.threads={cores}"]}
     return [
-        Contender("skillrl", ours, at, None, cores, cores),
+        Contender("skillrl", skillrl, of, None, cores, cores),
         Contender("Stable-Baselines3", peer, at | {"library": "sb3"}, Goal(sb3), cores, cores),
         Contender("SBX", peer, at | {"library": "sbx"}, Goal(sbx), cores, cores, needs="sbx"),
-        Contender(LIMIT, least, at, None, cores, cores, limit=True),
+        Contender(LIMIT, alone, of, None, cores, cores, limit=True),
     ]
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -96,7 +97,7 @@ def skillrl(compiled: bool = False) -> Measure:
         agent = state.learner.agent
         for network in (agent.actor.net, agent.critic, agent.target_critic):
             network.compile(dynamic=False)
-    update = lambda: state.learner.update({"batch": batch})  # noqa: E731
+    update = partial(state.learner.update, {"batch": batch})
     update()
     return share(update)
 
