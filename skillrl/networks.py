@@ -17,29 +17,46 @@ LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # SAC's usual range (Haarnoja 2018; Stabl
 relu = partial(nn.ReLU, inplace=True)  # a linear layer's output is needed by nobody else: a pass over memory less
 
 
-def mlp(
-    in_dim: int, hidden_dims: Sequence[int], out_dim: int, activation: Callable[[], nn.Module] = relu
-) -> nn.Sequential:
+class Layers(nn.Sequential):
+    """``nn.Sequential``, walked without the host work of calling each layer as a module, which for layers of 256 is as
+    much as an activation's pass over memory. Hooks belong on the whole, not on a layer."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        for layer in self._modules.values():
+            inputs = layer.forward(inputs)  # type: ignore[union-attr]
+        return inputs
+
+
+def mlp(in_dim: int, hidden_dims: Sequence[int], out_dim: int, activation: Callable[[], nn.Module] = relu) -> Layers:
     """Linear layers with ``activation`` between them, PyTorch's own initialisation (as Stable-Baselines3's)."""
     if any(width < 1 for width in hidden_dims):
         raise ValueError(f"hidden_dims is {list(hidden_dims)}: each width must be at least 1")
     layers: list[nn.Module] = []
     for width in hidden_dims:
-        layers += [nn.Linear(in_dim, width), activation()]
+        layers += [linear(in_dim, width), activation()]
         in_dim = width
-    return nn.Sequential(*layers, nn.Linear(in_dim, out_dim))
+    return Layers(*layers, linear(in_dim, out_dim))
 
 
-def feature_mlp(in_dim: int, hidden_dims: Sequence[int], out_dim: int) -> nn.Sequential:
+def linear(in_dim: int, out_dim: int) -> nn.Linear:
+    """``nn.Linear`` with weights that lie in memory along their longer side. The product for their gradient is then as
+    wide as it can be: for 23 inputs of 256 units twice as fast, for 6 four times."""
+    layer = nn.Linear(in_dim, out_dim)
+    if in_dim < out_dim:
+        layer.weight = nn.Parameter(layer.weight.detach().t().contiguous().t())
+    return layer
+
+
+def feature_mlp(in_dim: int, hidden_dims: Sequence[int], out_dim: int) -> Layers:
     """An ``mlp`` whose first layer is normalised and squashed, as DrQ-v2's and, after it, FB's and HILP's code have it:
     how large an observation is says little."""
     if len(hidden_dims) == 0:
         raise ValueError("the widths of a feature network are []: it needs at least one hidden layer")
     first, *others = hidden_dims
-    return nn.Sequential(nn.Linear(in_dim, first), nn.LayerNorm(first), nn.Tanh(), *mlp(first, others, out_dim))
+    return Layers(linear(in_dim, first), nn.LayerNorm(first), nn.Tanh(), *mlp(first, others, out_dim))
 
 
-def tanh_mlp(in_dim: int, hidden_dims: Sequence[int], out_dim: int, gain: float) -> nn.Sequential:
+def tanh_mlp(in_dim: int, hidden_dims: Sequence[int], out_dim: int, gain: float) -> Layers:
     """With tanh, orthogonal weights scaled by √2 (in the last layer by ``gain``) and no biases at first: the form of
     on-policy agents since OpenAI's baselines, and Stable-Baselines3's."""
     net = mlp(in_dim, hidden_dims, out_dim, nn.Tanh)
@@ -57,7 +74,11 @@ def _inputs(space: SkillSpace, obs: Tensor, z: Tensor, *others: Tensor) -> Tenso
         skill = space.embed(z)
         skill = skill.unsqueeze(-2) if skill.dim() < obs.dim() else skill
         parts.append(skill.expand(*obs.shape[:-1], -1))
-    return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
+    if len(parts) == 1:
+        return parts[0]
+    if obs.dim() == 2 and any(part.requires_grad for part in others):
+        return torch.cat([part.t() for part in parts]).t()
+    return torch.cat(parts, -1)
 
 
 class Actor(nn.Module):

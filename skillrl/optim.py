@@ -107,3 +107,5 @@ class Adam(torch.optim.Adam):
             amsgrad=False,
             maximize=False,
         )
+
+    step.hooked = True  # type: ignore[attr-defined]  # torch wraps it for hooks and the profiler, which nobody asks for

@@ -1,13 +1,14 @@
 """Distributions agree with their own densities; networks condition on z and broadcast it as promised."""
 
 import math
+from copy import deepcopy
 
 import pytest
 import torch
-from torch import Generator
+from torch import Generator, nn
 
 from skillrl.distributions import Categorical, DiagonalNormal, EpsilonGreedyChoice, NoisyMode, TanhNormal
-from skillrl.networks import LOG_STD_MAX, LOG_STD_MIN, Actor, Critic, DiscreteCritic, EpsilonGreedy, WideActor
+from skillrl.networks import LOG_STD_MAX, LOG_STD_MIN, Actor, Critic, DiscreteCritic, EpsilonGreedy, WideActor, mlp
 from skillrl.skill_spaces import Discrete, Gaussian
 from skillrl.spec import Discrete as DiscreteAction
 from skillrl.spec import Field
@@ -149,6 +150,31 @@ def test_one_z_serves_all_agents(space):
         assert torch.allclose(together.mean[:, agent], actor(obs[:, agent], z).mean, atol=1e-6)
     own = space.sample(20, generator(1)).unflatten(0, (5, 4))  # and each agent may have its own
     assert torch.allclose(actor(obs, own).mean[2, 3], actor(obs[2, 3:], own[2, 3:]).mean[0], atol=1e-6)
+
+
+def test_layers_are_an_ordinary_sequence_whose_weights_lie_along_their_longer_side():
+    """So do the gradients, and what follows them, or each update would copy."""
+    net, inputs = mlp(3, (8, 8), 2), torch.randn(5, 3)
+    assert torch.equal(net(inputs), nn.Sequential(*net)(inputs))
+    net(inputs).sum().backward()
+    for layer, along in ((net[0], (1, 8)), (net[2], (8, 1)), (net[4], (8, 1))):
+        assert layer.weight.stride() == along == layer.weight.grad.stride()
+    assert deepcopy(net)[0].weight.stride() == (1, 8) == torch.zeros_like(net[0].weight).stride()
+
+
+def test_what_a_critic_is_given_reaches_it_with_and_without_a_gradient():
+    torch.manual_seed(0)
+    critic, z = Critic(OBS, BOX, Gaussian(2), (8,)), torch.randn(5, 2)
+    obs, action = torch.randn(5, 3), torch.randn(5, 2)
+    plain = critic(obs, z, action)
+    followed = critic(obs, z, action.requires_grad_())
+    torch.testing.assert_close(followed, plain)
+    (slope,) = torch.autograd.grad(followed.sum(), action)
+    for column in range(2):
+        step = 1e-3 * torch.eye(2, dtype=torch.float64)[column]
+        double = deepcopy(critic).double()
+        ahead, behind = (double(obs.double(), z.double(), action.detach() + sign * step).sum() for sign in (1, -1))
+        assert slope[:, column].sum().item() == pytest.approx(((ahead - behind) / 2e-3).item(), rel=1e-2, abs=1e-3)
 
 
 def test_one_skill_is_no_input():

@@ -95,11 +95,13 @@ class SAC(Agent):
         """Raise alpha while the entropy is below its target, lower it while it is above."""
         if self.alpha_optimizer is None:
             return {}
-        loss = -(self.log_alpha * (log_prob + self.target_entropy)).mean()
-        descend(self.alpha_optimizer, loss)
+        excess = log_prob.mean() + self.target_entropy  # nats; the loss is −log α · excess: its gradient is −excess
+        loss = -self.log_alpha.detach() * excess
+        self.log_alpha.grad = -excess
+        self.alpha_optimizer.step()
         with torch.no_grad():
             self.log_alpha.clamp_(min=self.log_alpha_min)  # the parameter itself, so that it does not wind up below
-        return {"alpha/loss": loss.detach()}
+        return {"alpha/loss": loss}
 
     @torch.no_grad()
     def target(self, batch: Batch, alpha: Tensor, generator: Generator | None = None) -> Tensor:
@@ -107,7 +109,7 @@ class SAC(Agent):
         next_obs, next_z = batch["next_obs"], batch.get("next_z", batch["z"])
         next_action, log_prob = self.actor(next_obs, next_z).sample(generator)
         q = self.target_critic(next_obs, next_z, next_action)  # (ensemble, B, C)
-        lower = self.critic.reduce(q, next_z).argmin(0, keepdim=True)  # (1, B)
+        lower = self.critic.reduce(q, next_z).min(0, keepdim=True).indices  # (1, B)
         next_q = torch.take_along_dim(q, lower.unsqueeze(-1), 0).squeeze(0)  # (B, C)
         if self.entropy_in_target:
             bonus = -alpha * log_prob.unsqueeze(-1)
