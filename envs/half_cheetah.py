@@ -53,7 +53,7 @@ class HalfCheetahTask(Task):
     def reward(self, before: Arrays, now: Arrays, control: np.ndarray, dt: float) -> np.ndarray:
         x_velocity = (now["qpos"][:, 0] - before["qpos"][:, 0]) / dt  # (n,)
         # In float32, as Gymnasium sums the squares of a float32 action.
-        ctrl_cost = self.ctrl_cost_weight * np.sum(np.square(control), axis=1)
+        ctrl_cost = self.ctrl_cost_weight * np.add.reduce(np.square(control), axis=1)
         return self.forward_reward_weight * x_velocity - ctrl_cost
 
     def picture(self) -> Picture:

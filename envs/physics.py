@@ -85,20 +85,19 @@ class Physics:
 
     def control(self, action: np.ndarray) -> np.ndarray:
         """Actions in [-1, 1] scaled to the actuators' range, in float32. Shapes (n, nu)."""
-        action = np.clip(action, np.float32(-1), np.float32(1))
+        action = np.minimum(np.maximum(action, np.float32(-1)), np.float32(1))  # half of np.clip's time
         return self._low + np.float32(0.5) * (action + np.float32(1)) * (self._high - self._low)
 
     def step(self, control: np.ndarray, rows: Sequence[int]) -> None:
         """One env step of `rows`; the others do not move."""
-        model, skip, step = self.model, self.frame_skip, mujoco.mj_step
-        control = control.astype(np.float64)
-        for row in rows:
-            data = self._data[row]
-            self._ctrl[row][:] = control[row]
+        model, skip, step, all_move = self.model, self.frame_skip, mujoco.mj_step, len(rows) == len(self._data)
+        each = list(zip(self._data, self._ctrl, control.astype(np.float64), strict=True))
+        for data, ctrl, own in each if all_move else [each[row] for row in rows]:
+            ctrl[:] = own
             step(model, data, skip)
             if self._post_constraint:
                 mujoco.mj_rnePostConstraint(model, data)
-        if len(rows) == len(self._data):
+        if all_move:
             for views, out in self._gather:
                 np.concatenate(views, out=out)
         else:
