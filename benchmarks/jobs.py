@@ -3,11 +3,16 @@
 from alternate import Benchmark, Column, Contender, Goal, Measure, main, timed
 
 SMALL = ["experiment=small/diayn"]
+TURN = 20  # as in skillrl/runtime.py
 
 
-def job() -> Measure:
+def job(usual_turns: bool = False) -> Measure:
     from ours import training
 
+    from skillrl import runtime
+
+    if usual_turns:
+        runtime.take_long_turns = lambda: None
     return timed(training(SMALL, chunk=400)[1])
 
 
@@ -16,6 +21,7 @@ def beside(name: str, copies: int) -> list[Contender]:
     return [
         Contender(name, job, cores=2, copies=copies),
         Contender("alone", job, goal=held, cores=2),
+        Contender(f"{name}, with turns as usual", job, {"usual_turns": True}, cores=2, copies=copies),
     ]
 
 
@@ -24,7 +30,9 @@ BENCHMARK = Benchmark(
     question=__doc__,
     notes=(
         "`experiment=small/diayn` (DIAYN on the point, two layers of 64), as many processes at once as a sweep would "
-        "start. Core time is the CPU time of a job for one env step: beside it stand the env steps a second of each."
+        "start. Core time is the CPU time of a job for one env step: beside it stand the env steps a second of each. "
+        f"A run asks Linux for turns of {TURN} ms (`skillrl/runtime.py`); as usual they are of some 2 ms, and each "
+        "begins by filling the caches anew."
     ),
     cases={
         "eight at once": beside("each of eight", 8),

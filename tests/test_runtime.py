@@ -1,7 +1,9 @@
 """Device, threads, random streams, and the record of a run."""
 
 import json
+import platform
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,31 @@ def test_threads_are_set(monkeypatch: pytest.MonkeyPatch):
     finally:
         torch.set_num_threads(before)
         torch.use_deterministic_algorithms(False)
+
+
+TURN = """
+import ctypes, os, struct, subprocess, sys
+TOLD = ctypes.create_string_buffer(56)
+if ctypes.CDLL(None).syscall({"x86_64": 315, "aarch64": 275}[os.uname().machine], 0, TOLD, 56, 0):
+    raise OSError("sched_getattr")
+_, policy, _, nice, _, runtime, _, _ = struct.unpack("=IIQiIQQQ", TOLD.raw[:48])
+print(policy, nice, runtime, flush=True)
+"""
+
+
+@pytest.mark.skipif(
+    platform.system() != "Linux" or tuple(map(int, platform.release().split(".")[:2])) < (6, 12),
+    reason="turns can be asked for since Linux 6.12",
+)
+def test_turns_are_long_and_those_of_children_as_usual():
+    run = "os.nice(3)\nfrom skillrl.runtime import Runtime, setup_runtime\nsetup_runtime(Runtime())"
+    child = f"subprocess.run([sys.executable, '-c', {TURN!r}], check=True)"
+    told = subprocess.run(
+        [sys.executable, "-c", f"{TURN}{run}{TURN}{child}"], capture_output=True, text=True, check=True
+    )
+    before, after, in_child = (list(map(int, line.split())) for line in told.stdout.splitlines())
+    assert after == [0, before[1] + 3, 20_000_000] != before
+    assert in_child == [0, before[1] + 3, before[2]], "niceness goes on to children, turns do not"
 
 
 def test_streams_are_independent_and_stable():
