@@ -44,10 +44,10 @@ them (`hydra.launcher.n_jobs`), the device, the networks' widths and the env's r
 so that a command takes the same each time. The run says in a line what it took and why; `run.json` keeps it.
 
 - `threads` is 2 on a CPU with at least 4 cores of the run's own and a layer of at least 256, else 1. Two threads are
-  worth 1.35 to 1.48 times one on two idle cores (SAC and DIAYN, above), at as many times the core time; a second
+  worth 1.16 to 1.30 times one on two idle cores (SAC and DIAYN, above), at as many times the core time; a second
   thread that waits for its core makes updates slower than one.
 - `workers` is half of the run's cores, at most one for each 16 rows, with at least 4 cores of its own, 32 rows and an
-  env that has worker processes; else 0. Calling two workers up costs 0.24 ms a step, as much as 8 rows of
+  env that has worker processes; else 0. Calling two workers up costs 0.20 ms a step, as much as 7 rows of
   HalfCheetah.
 
 On two cores that is 1 and 0, the defaults: a run is never slower with `auto`, whatever runs beside it. That it pays on
