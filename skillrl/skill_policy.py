@@ -8,8 +8,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from skillrl.distributions import Distribution
+from skillrl.layers import mlp
 from skillrl.moments import Standardizer
-from skillrl.networks import Actor, OnPolicyActor, ValueActor, mlp
+from skillrl.networks import Actor, OnPolicyActor, ValueActor
 from skillrl.skill_spaces import SkillSpace
 from skillrl.spec import Carry, Discrete, Field
 

@@ -108,7 +108,11 @@ class Unmatched(CSF):
 
 
 LEARNS = pytest.mark.learning(
-    "skillrl/learners/csf.py", "skillrl/learners/base.py", "skillrl/agents/sac.py", "skillrl/networks.py"
+    "skillrl/learners/csf.py",
+    "skillrl/learners/base.py",
+    "skillrl/agents/sac.py",
+    "skillrl/networks.py",
+    "skillrl/layers.py",
 )
 
 

@@ -153,7 +153,7 @@ def measured(learner: FB, z: Tensor) -> float:
     return float((found - true).norm() / true.norm())
 
 
-LEARNS = pytest.mark.learning("skillrl/learners/fb.py", "skillrl/networks.py", "skillrl/optim.py")
+LEARNS = pytest.mark.learning("skillrl/learners/fb.py", "skillrl/networks.py", "skillrl/layers.py", "skillrl/optim.py")
 
 
 @LEARNS

@@ -12,7 +12,7 @@ import skillrl
 
 ROOT = Path(__file__).parents[1]
 
-NETWORKS = ["spec", "skill_spaces", "distributions", "moments", "networks"]
+NETWORKS = ["spec", "skill_spaces", "distributions", "moments", "layers", "networks"]
 POLICIES = [*NETWORKS, "skill_policy", "selector"]  # these two stand at the level of networks
 FOUNDATION = [*POLICIES, "aggregators", "estimators", "optim"]
 DATA = ["data", "data.*"]
@@ -35,7 +35,8 @@ ALLOWED: dict[str, list[str]] = {
     "distributions": [],
     "moments": [],
     "aggregators": ["spec"],
-    "networks": ["spec", "skill_spaces", "distributions"],
+    "layers": [],
+    "networks": ["spec", "skill_spaces", "distributions", "layers"],
     "estimators": [*NETWORKS, "optim"],
     "skill_policy": NETWORKS,
     "selector": NETWORKS,

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from skillrl.agents.sac import SAC
+from skillrl.layers import mlp
 from skillrl.learners.lsd import LSD, LSDPolicy
-from skillrl.networks import mlp
 from skillrl.optim import Adam
 from skillrl.skill_spaces import Sphere
 from skillrl.spec import Batch, Field, Spec

@@ -8,7 +8,8 @@ import torch
 from torch import Generator, nn
 
 from skillrl.distributions import Categorical, DiagonalNormal, EpsilonGreedyChoice, NoisyMode, TanhNormal
-from skillrl.networks import LOG_STD_MAX, LOG_STD_MIN, Actor, Critic, DiscreteCritic, EpsilonGreedy, WideActor, mlp
+from skillrl.layers import mlp
+from skillrl.networks import LOG_STD_MAX, LOG_STD_MIN, Actor, Critic, DiscreteCritic, EpsilonGreedy, WideActor
 from skillrl.skill_spaces import Discrete, Gaussian
 from skillrl.spec import Discrete as DiscreteAction
 from skillrl.spec import Field

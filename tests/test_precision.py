@@ -18,8 +18,8 @@ import train as train_script
 from skillrl import precision
 from skillrl.config import complete
 from skillrl.cuda_graph import CudaGraph
+from skillrl.layers import mlp
 from skillrl.learners.diayn import DIAYN
-from skillrl.networks import mlp
 from skillrl.precision import hidden_layers, in_bfloat16, product, rounded, updating
 from skillrl.resume import change, set_runtime
 from skillrl.runtime import Runtime, place, seed_everything

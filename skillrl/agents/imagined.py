@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from skillrl.agents.dqn import copy_where
-from skillrl.networks import mlp
+from skillrl.layers import mlp
 from skillrl.optim import Adam, descend, frozen_copy
 from skillrl.spec import Metrics
 

@@ -18,8 +18,9 @@ from torch.nn import functional as F
 from skillrl.agents.base import check, check_whole
 from skillrl.controllers.base import Controller
 from skillrl.distributions import Categorical, TanhNormal
+from skillrl.layers import mlp
 from skillrl.learners.base import Batches
-from skillrl.networks import LOG_STD_MAX, LOG_STD_MIN, mlp
+from skillrl.networks import LOG_STD_MAX, LOG_STD_MIN
 from skillrl.optim import Adam, descend, frozen_copy, polyak
 from skillrl.selector import Selector
 from skillrl.skill_policy import SkillPolicy, columns_on

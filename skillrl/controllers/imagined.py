@@ -27,10 +27,10 @@ from skillrl.agents.base import check, check_whole
 from skillrl.agents.imagined import EPS, ImaginedValue
 from skillrl.controllers.base import Controller
 from skillrl.distributions import Categorical
+from skillrl.layers import mlp
 from skillrl.learners.base import Batches
 from skillrl.models.rssm import Latent, masked_mean
 from skillrl.models.timeline import Timeline, timeline
-from skillrl.networks import mlp
 from skillrl.optim import Adam, descend
 from skillrl.selector import Selector
 from skillrl.skill_policy import Imagines, SkillPolicy, columns_on

@@ -27,9 +27,10 @@ from torch.nn import functional as F
 from skillrl.agents.base import Agent, check, check_whole
 from skillrl.agents.sac import SAC
 from skillrl.estimators import knn_distances, regression
+from skillrl.layers import mlp
 from skillrl.learners.base import RewardLearner
 from skillrl.moments import Moments
-from skillrl.networks import Critic, along_axes, mlp
+from skillrl.networks import Critic, along_axes
 from skillrl.optim import Adam, descend
 from skillrl.skill_policy import ActorPolicy, columns_on
 from skillrl.skill_spaces import SkillSpace, Sphere

@@ -27,13 +27,14 @@ from skillrl.agents.base import check, check_whole
 from skillrl.agents.imagined import EPS, Climber, ImaginedValue
 from skillrl.distributions import NoisyMode
 from skillrl.estimators import neighbour_distance
+from skillrl.layers import mlp
 from skillrl.learners.base import Batches, Learner, refuse_teams
 from skillrl.models.codes import Codes
 from skillrl.models.encoder import seen
 from skillrl.models.rssm import Latent
 from skillrl.models.timeline import Timeline, timeline
 from skillrl.models.world_model import WorldModel
-from skillrl.networks import WideActor, mlp
+from skillrl.networks import WideActor
 from skillrl.optim import Adam, descend
 from skillrl.skill_policy import SkillPolicy, columns_on
 from skillrl.skill_spaces import Codebook, Discrete

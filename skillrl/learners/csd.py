@@ -26,8 +26,9 @@ from skillrl.agents.base import Agent, check
 from skillrl.agents.sac import SAC
 from skillrl.distributions import DiagonalNormal
 from skillrl.estimators import DualVariable
+from skillrl.layers import mlp
 from skillrl.learners.base import DirectedLearner
-from skillrl.networks import LOG_STD_MAX, mlp
+from skillrl.networks import LOG_STD_MAX
 from skillrl.optim import Adam, descend
 from skillrl.skill_spaces import Discrete, Gaussian
 from skillrl.spec import Batch, Metrics, Spec

@@ -30,8 +30,9 @@ from torch.nn import functional as F
 from skillrl.agents.base import Agent, check, check_whole
 from skillrl.agents.sac import SAC
 from skillrl.distributions import DiagonalNormal
+from skillrl.layers import mlp
 from skillrl.learners.base import Batches, RewardLearner
-from skillrl.networks import OnPolicyActor, mlp
+from skillrl.networks import OnPolicyActor
 from skillrl.optim import Adam, descend
 from skillrl.skill_policy import ActorPolicy, columns_on
 from skillrl.skill_spaces import Box, SkillSpace

@@ -29,8 +29,9 @@ from torch import Tensor
 from skillrl.agents.base import Agent, check
 from skillrl.agents.sac import SAC
 from skillrl.distributions import Categorical, DiagonalNormal
+from skillrl.layers import mlp
 from skillrl.learners.base import RewardLearner
-from skillrl.networks import LOG_STD_MAX, mlp
+from skillrl.networks import LOG_STD_MAX
 from skillrl.optim import Adam, descend
 from skillrl.skill_policy import ActorPolicy, columns_on, standardizer
 from skillrl.skill_spaces import Discrete, Gaussian

@@ -29,8 +29,9 @@ from torch import Tensor, nn
 
 from skillrl.agents.base import Agent, check
 from skillrl.agents.sac import SAC
+from skillrl.layers import mlp
 from skillrl.learners.base import RewardLearner
-from skillrl.networks import FactoredCritic, mlp
+from skillrl.networks import FactoredCritic
 from skillrl.optim import Adam, descend
 from skillrl.skill_policy import ActorPolicy, columns_on
 from skillrl.skill_spaces import MultiDiscrete

@@ -26,8 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from skillrl.agents.base import check
+from skillrl.layers import feature_mlp
 from skillrl.learners.base import Batches, Learner, refuse_teams
-from skillrl.networks import EpsilonGreedy, NoisyActor, SuccessorCritic, SuccessorValues, feature_mlp
+from skillrl.networks import EpsilonGreedy, NoisyActor, SuccessorCritic, SuccessorValues
 from skillrl.optim import Adam, descend, frozen_copy, polyak
 from skillrl.selector import Prior, Selector
 from skillrl.skill_policy import ActorPolicy, columns_on

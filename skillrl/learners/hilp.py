@@ -31,8 +31,9 @@ from torch import Tensor, nn
 from skillrl.agents.base import Agent, check
 from skillrl.agents.sac import SAC
 from skillrl.estimators import regression
+from skillrl.layers import feature_mlp
 from skillrl.learners.base import Batches, DirectedLearner
-from skillrl.networks import SuccessorCritic, feature_mlp
+from skillrl.networks import SuccessorCritic
 from skillrl.optim import Adam, descend, frozen_copy, polyak
 from skillrl.skill_policy import DirectedPolicy
 from skillrl.skill_spaces import Sphere, WideSphere

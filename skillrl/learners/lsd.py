@@ -20,8 +20,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from skillrl.agents.base import Agent
 from skillrl.agents.sac import SAC
+from skillrl.layers import mlp
 from skillrl.learners.base import DirectedLearner
-from skillrl.networks import mlp
 from skillrl.optim import descend
 from skillrl.skill_policy import DirectedPolicy
 from skillrl.skill_spaces import Discrete, Gaussian

@@ -29,8 +29,8 @@ from torch.nn import functional as F
 
 from skillrl.agents.base import Agent, check
 from skillrl.agents.sac import SAC
+from skillrl.layers import mlp
 from skillrl.learners.base import RewardLearner
-from skillrl.networks import mlp
 from skillrl.optim import Adam, descend
 from skillrl.skill_policy import ActorPolicy, columns_on
 from skillrl.skill_spaces import Discrete

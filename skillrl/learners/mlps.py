@@ -34,8 +34,8 @@ from torch import Generator, Tensor, nn
 
 from skillrl.agents.base import Agent, build, check, check_whole
 from skillrl.agents.sac import SAC
+from skillrl.layers import mlp
 from skillrl.learners.base import Batches, Learner, refuse_teams
-from skillrl.networks import mlp
 from skillrl.optim import Adam, descend
 from skillrl.selector import Selector
 from skillrl.skill_policy import ActorPolicy, columns_on

@@ -26,8 +26,9 @@ from torch.optim import SGD
 
 from skillrl.agents.base import check, check_whole
 from skillrl.distributions import Categorical, DiagonalNormal
+from skillrl.layers import mlp, tanh_mlp
 from skillrl.learners.base import Batches, Learner
-from skillrl.networks import DiscreteCritic, EpsilonGreedy, OnPolicyActor, mlp, tanh_mlp
+from skillrl.networks import DiscreteCritic, EpsilonGreedy, OnPolicyActor
 from skillrl.optim import descend
 from skillrl.selector import Selector
 from skillrl.skill_policy import ActorPolicy, columns_on

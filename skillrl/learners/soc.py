@@ -31,8 +31,9 @@ from skillrl.agents.base import check, check_whole
 from skillrl.agents.dqn import DQN
 from skillrl.aggregators import Aggregator, last_alone
 from skillrl.distributions import EpsilonGreedyChoice
+from skillrl.layers import mlp
 from skillrl.learners.base import Batches, Learner
-from skillrl.networks import EpsilonGreedy, mlp
+from skillrl.networks import EpsilonGreedy
 from skillrl.skill_policy import SkillPolicy
 from skillrl.skill_spaces import Discrete as OneSkill
 from skillrl.skill_spaces import SkillSpace
