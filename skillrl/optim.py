@@ -75,6 +75,8 @@ class Adam(torch.optim.Adam):
             if not state:
                 state["step"] = torch.zeros((), device=parameter.device)
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+            for name in ("exp_avg", "exp_avg_sq"):  # as its parameter lies in memory: an older checkpoint's need not
+                state[name] = torch.empty_like(parameter).copy_(state[name])
         self.one = torch.ones_like(states[0]["step"])
         return [[state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step")]
 

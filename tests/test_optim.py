@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from skillrl.layers import linear
 from skillrl.optim import Adam, descend, polyak
 
 
@@ -104,3 +105,19 @@ def test_weight_decay_is_a_share_of_the_weights_whatever_the_learning_rate():
     descend(plain, theirs(inputs).square().mean())
     for old, mine, yours in zip(before.parameters(), ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(mine, yours - 0.1 * old)
+
+
+def test_averages_that_lie_otherwise_in_memory_than_their_parameters_count_as_they_are():
+    """A fused step walks through memory; those of a checkpoint may be from when a layer lay the other way round."""
+    layer = linear(3, 8)
+    plain = nn.Linear(3, 8)
+    plain.load_state_dict(layer.state_dict())
+    assert layer.weight.stride() != plain.weight.stride()
+    inputs, before = torch.randn(5, 3), Adam(plain.parameters(), 0.1)
+    descend(before, plain(inputs).square().mean())
+    layer.load_state_dict(plain.state_dict())
+    after = Adam(layer.parameters(), 0.1)
+    after.load_state_dict(deepcopy(before.state_dict()))
+    for optimizer, one in ((before, plain), (after, layer)):
+        descend(optimizer, one(inputs).square().mean())
+    torch.testing.assert_close(layer.weight, plain.weight)
