@@ -5,7 +5,7 @@ import json
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 
 from skillrl.evaluation import figures, panels
@@ -81,7 +81,15 @@ def test_control_is_coloured_by_the_skill_in_use_and_rings_say_who_arrived():
     pieces = [(curve[:, 0].tolist(), tuple(c[:3])) for curve, c in zip(lines.get_segments(), lines.get_colors())]
     colours = [to_rgb(colour) for colour in skill_colours(3)]
     assert pieces == [([0, 1, 2], colours[0]), ([2, 3, 4], colours[1]), ([0, 2, 4, 6], colours[2])]
-    assert {text.get_text() for text in axes.texts} == {"100%", "0%"}
+    assert not axes.texts and [to_hex(ring.get_edgecolor()) for ring in axes.patches] == [BAD, GOOD]
+
+
+def test_a_goal_of_several_episodes_tells_how_many_arrived():
+    arrays = {**told(skills=3, copies=1), "control_coordinates": told(copies=1, skills=3, plane=True)["coordinates"]}
+    arrays |= {"control_z": np.zeros((3, 4), int), "control_length": np.array([4, 4, 4])}
+    arrays |= {"control_success": np.array([True, True, False]), "control_goal_radius": np.float32(1.0)}
+    arrays["control_goal"] = np.array([[4.0, 0.0], [4.0, 0.0], [4.0, 0.0]])
+    assert [text.get_text() for text in figures.control_trajectories(arrays, LIGHT).axes[0].texts] == ["67%"]
 
 
 def test_the_confusion_matrix_shows_the_shares():

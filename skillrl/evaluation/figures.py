@@ -121,11 +121,13 @@ def control_trajectories(arrays: dict[str, np.ndarray], ink: dict[str, Any]) -> 
     coordinates = np.concatenate(teams)
     goal, success, radius = (arrays[f"control_{name}"] for name in ("goal", "success", "goal_radius"))
     if goal.shape[-1] == 2 and coordinates.shape[-1] == 2 and len(success):
-        for place in np.unique(goal, axis=0):
+        places = np.unique(goal, axis=0)
+        for place in places:
             share = success[(goal == place).all(-1)].mean()
             ring = GOOD if share > 0.5 else BAD
             axes.add_patch(Circle(place, float(radius), fill=False, edgecolor=ring, linewidth=1.5, zorder=6))
-            axes.annotate(f"{share:.0%}", place, ha="center", va="center", color=ring, zorder=6)
+            if len(places) < len(goal):  # of one episode each, the colour says it
+                axes.annotate(f"{share:.0%}", place, ha="center", va="center", color=ring, zorder=6)
         coordinates = np.concatenate([coordinates, goal[:, None] - radius, goal[:, None] + radius], 1)
     _frame(axes, coordinates, None, ink)
     if count > 1:

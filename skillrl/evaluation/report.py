@@ -201,8 +201,8 @@ def _use(run: Path, scores: dict[str, Any], config: dict[str, Any]) -> tuple[str
         return None
     film = videos(run, "control", "Episodes of the task: the label is the skill in use, and at the end how it went.")
     ways = image(
-        run, "control_trajectories", "48 episodes, coloured by the skill in use. Rings: goals, and the share of "
-        "their episodes that reached them.",
+        run, "control_trajectories", "48 episodes, coloured by the skill in use. Rings: goals, green where "
+        "most of their episodes reached them, with the share of these where there are several.",
         f"Paths of 48 episodes of the task. Success: {percent(scores.get('success_rate'))}.",
     )  # fmt: skip
     rows = [("controller", _name(config["controller"]))] if config.get("controller") else []
