@@ -12,7 +12,9 @@ from skillrl.errors import BadInput
 
 def matrix(tmp_path: Path, **means: float) -> Path:
     for name in downstream.TASKS:
-        data = study_csvs(tmp_path, name, ours=90, other=30, **means)
+        unit = 0.01 if STUDIES[name].measure.share else 1.0
+        scores = {arm: unit * mean for arm, mean in {"ours": 90.0, "other": 30.0, **means}.items()}
+        data = study_csvs(tmp_path, name, **scores)
     return data
 
 
@@ -26,7 +28,8 @@ def test_the_committed_page_is_made_from_the_committed_numbers(tmp_path: Path):
 
 def test_every_arm_and_task_has_its_number(tmp_path: Path):
     text = text_of(matrix(tmp_path, flat_sac=10.0))
-    assert "| DIAYN | 90.0 ± 0.0 | 90.0 ± 0.0 |" in text and "| Flat SAC | 10.0 ± 0.0 | 10.0 ± 0.0 |" in text
+    assert "| DIAYN | 90.0 ± 0.0 | 90.0 ± 0.0 | 0.900 ± 0.014 |" in text
+    assert "| Flat SAC | 10.0 ± 0.0 | 10.0 ± 0.0 | 0.100 ± 0.014 |" in text
     for name in downstream.TASKS:
         assert f"({name}.md)" in text
     assert "| DIAYN | HalfCheetah, a goal on its line | +80.0" in text

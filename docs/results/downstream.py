@@ -27,7 +27,11 @@ from skillrl.evaluation.theme import save
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TASKS = {"half_cheetah_goal": "HalfCheetah, a goal on its line", "ant_multi_goals": "Ant, moving goals"}
+TASKS = {
+    "half_cheetah_goal": "HalfCheetah, a goal on its line",
+    "ant_multi_goals": "Ant, moving goals",
+    "point_maze": "Point, a maze",
+}
 LEARNT = {"ours": "DIAYN", "metra": "METRA", "csf": "CSF"}
 AGAINST = {"flat_sac": "flat SAC", "untrained": "untrained skills"}
 ROWS = LEARNT | {
@@ -41,8 +45,9 @@ ABOUT = """# Control over learnt skills, on sparse tasks
 A controller chooses among frozen skills, on tasks that pay 1 in a goal and 0 elsewhere; beside it, the same controller
 over the skill network as it was initialised, and agents without skills. All have the same body, task, network widths,
 env steps on the task (300,000) and updates per env step there (1/16); pretraining comes on top of it, and each task's
-page has curves with and without it counted. Scores are env steps inside the goal in 48 deterministic episodes after
-training: mean and standard error over seeds 0 to 4, or the seeds alone where some are missing."""
+page has curves with and without it counted. Scores are of 48 deterministic episodes after training, env steps inside
+the goal or, in a maze, the share that reached it: mean and standard error over seeds 0 to 4, or the seeds alone where
+some are missing."""
 
 
 @dataclass(frozen=True)
