@@ -52,8 +52,7 @@ def tanh_mlp(in_dim: int, hidden_dims: Sequence[int], out_dim: int, gain: float)
     """With tanh, orthogonal weights scaled by √2 (in the last layer by ``gain``) and no biases at first: the form of
     on-policy agents since OpenAI's baselines, and Stable-Baselines3's."""
     net = mlp(in_dim, hidden_dims, out_dim, nn.Tanh)
-    linear = [layer for layer in net if isinstance(layer, nn.Linear)]
-    for layer in linear:
-        nn.init.orthogonal_(layer.weight, gain if layer is linear[-1] else math.sqrt(2))
+    for layer in (layer for layer in net if isinstance(layer, nn.Linear)):
+        nn.init.orthogonal_(layer.weight, gain if layer is net[-1] else math.sqrt(2))
         nn.init.zeros_(layer.bias)
     return net

@@ -24,7 +24,7 @@ def _inputs(space: SkillSpace, obs: Tensor, z: Tensor, *others: Tensor) -> Tenso
     if len(parts) == 1:
         return parts[0]
     if obs.dim() == 2 and any(part.requires_grad for part in others):
-        return torch.cat([part.t() for part in parts]).t()
+        return torch.cat([part.t() for part in parts]).t()  # then the gradient's product is as wide as the batch
     return torch.cat(parts, -1)
 
 
