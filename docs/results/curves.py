@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Ink = dict[str, Any]
-COLOURS = (PALETTE[0], PALETTE[2], PALETTE[4], PALETTE[1], PALETTE[9])
+COLOURS = tuple(PALETTE[i] for i in (0, 2, 4, 1, 9, 3, 6, 8))
 DASHED = (0, (4, 3))
 
 
@@ -43,7 +43,7 @@ def learning_curves(study: Study, found: Found, pretraining: bool, ink: Ink) -> 
     figure = Figure(figsize=(7.4, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3.4, 1))
     arms = {arm: list(seeds.values()) for arm, seeds in found.items() if seeds}
-    colours = {arm: COLOURS[i % len(COLOURS)] for i, arm in enumerate(study.arms)}
+    colours = dict(zip(study.arms, COLOURS, strict=False))
     for arm, seeds in reversed(arms.items()):  # ours on top
         _curves(left, seeds, colours[arm], pretraining)
     for arm, seeds in arms.items():
