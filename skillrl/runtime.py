@@ -105,9 +105,9 @@ _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 
 
 def take_long_turns() -> None:
-    """Ask Linux (6.12 and later) for turns of 20 ms, not of some 2, where others compute on the same core: each turn
-    begins by filling the caches anew (docs/performance.md, jobs). Who has short turns still comes first when woken,
-    children have turns as usual, and a system that knows no such thing goes on as it was."""
+    """Ask Linux (6.12 and later) for turns of 20 ms, not of one or two, where others compute on the same core: each
+    turn begins by filling the caches anew (docs/performance.md, jobs). Who has short turns still comes first when
+    woken, children have turns as usual, and a system that knows no such thing goes on as it was."""
     number = _SCHED_SETATTR.get(platform.machine())
     if sys.platform != "linux" or number is None or os.sched_getscheduler(0) != os.SCHED_OTHER:
         return
