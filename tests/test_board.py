@@ -42,7 +42,7 @@ def test_the_learners_stand_on_equal_terms(body: str, learner: str):
     config = compose(board.experiment_of(body, learner), (f"learner={learner}",))
     budget, own = config["pretrain"], config["learner"]
     assert own["_target_"].rpartition(".")[0].startswith("skillrl.learners.")
-    assert config["env"]["_target_"].startswith(f"envs.{body}.")
+    assert config["env"]["_target_"].startswith(f"envs.{BODIES[body].env}.")
     assert budget["env_steps"] == BODIES[body].env_steps and own["hidden_dims"] == [256, 256]
     if learner != "valor":  # which learns from whatever is fresh
         updates = budget["updates"] * own.get("agent_updates", 1)
@@ -110,6 +110,20 @@ def test_the_page_shows_every_seed_and_names_what_is_missing(tmp_path: Path):
         for what in ("paths", "coverage")
         for dark in ("", ".dark")
     }
+
+
+def test_the_claim_is_judged_by_every_seed_and_not_before(tmp_path: Path):
+    """METRA's cells are twice DIAYN's: it holds. CSF's are 1.4 times: surely more, and yet not enough."""
+    cells = {"diayn": 10.0, "metra": 20.0, "csf": 14.0}
+    for seed in range(4):
+        for learner, mean in cells.items():
+            made_up(tmp_path, learner, seed, body="half_cheetah_2m", state_coverage=mean + 0.1 * (seed - 2))
+    assert "**Not settled**" in board_page.make(tmp_path, tmp_path / "out").read_text()
+    for learner, mean in cells.items():
+        made_up(tmp_path, learner, 4, body="half_cheetah_2m", state_coverage=mean + 0.2)
+    text = board_page.make(tmp_path, tmp_path / "out").read_text()
+    assert "| metra | 2.00 | +10.0 | 0.1 | 100.0 | yes |" in text
+    assert "| csf | 1.40 | +4.0 | 0.1 | 40.0 | **no** |" in text
 
 
 def test_seeds_of_other_settings_are_not_mixed(tmp_path: Path):

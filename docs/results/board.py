@@ -83,7 +83,7 @@ def experiment_of(body: str, learner: str) -> str:
 def plan(given: argparse.Namespace) -> list[Entry]:
     """What is missing, seed by seed. Errors: BadInput naming a CSV or a run of other settings."""
     jobs = []
-    for seed, body in ((s, b) for s in given.seeds for b in given.bodies):
+    for seed, body in ((s, b) for s in given.seeds for b in given.bodies if s in BODIES[b].seeds):
         for learner in given.learners:
             if learner not in (BODIES[body].learners or LEARNERS):
                 continue
@@ -157,7 +157,7 @@ def goal_distance(job: Entry, config: Any) -> float | None:
     skills = skill_library.load(job.folder)
     if not isinstance(skills, ReachesGoals):
         return None
-    task = compose(job.experiment, (f"learner={job.learner}", f"task={job.body}_goal"))["task"]
+    task = compose(job.experiment, (f"learner={job.learner}", f"task={BODIES[job.body].env}_goal"))["task"]
     with closing(build(task | {"num_envs": GOALS})) as env:
         spec = Spec.from_env(env)
         seed = spawn_seeds(config["seed"])["evaluation"]

@@ -21,25 +21,37 @@ import numpy as np
 from skillrl.atomic import write
 from skillrl.comparison.markdown import picture, table
 from skillrl.errors import BadInput
+from skillrl.evaluation.statistics import ERRORS, claim, mean_and_se
 from skillrl.evaluation.theme import save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NAME = "board"
-SEEDS = (0, 1, 2)
 PATHS, POINTS = 24, 11  # rollouts that are drawn, and places of each
 COLUMNS_OF_PANELS = 4
 
 
 @dataclass(frozen=True)
-class Body:
-    """learners: None is all that there are. part: of the observation, where it is."""
+class Claimed:
+    """Each of ``learners`` covers ``least`` times the cells of ``against``, and surely more."""
 
+    learners: tuple[str, ...]
+    against: str
+    least: float
+
+
+@dataclass(frozen=True)
+class Body:
+    """env: of ``conf/env``. learners: None is all that there are. part: of the observation, where it is."""
+
+    env: str
     title: str
     env_steps: int
     learners: tuple[str, ...] | None = None
     part: str = "xy"
+    seeds: tuple[int, ...] = (0, 1, 2)
+    claim: Claimed | None = None
 
     @property
     def line(self) -> bool:
@@ -48,10 +60,20 @@ class Body:
 
 
 BODIES = {
-    "point": Body("Point", 50_000),
-    "half_cheetah": Body("HalfCheetah", 300_000, part="x"),
-    "ant": Body("Ant", 1_000_000, ("csf", "dads", "diayn", "lsd", "metra")),
+    "point": Body("point", "Point", 50_000),
+    "half_cheetah": Body("half_cheetah", "HalfCheetah", 300_000, part="x"),
+    "ant": Body("ant", "Ant", 1_000_000, ("csf", "dads", "diayn", "lsd", "metra")),
+    "half_cheetah_2m": Body(
+        "half_cheetah",
+        "HalfCheetah",
+        2_000_000,
+        ("csf", "diayn", "metra"),
+        part="x",
+        seeds=(0, 1, 2, 3, 4),
+        claim=Claimed(("metra", "csf"), "diayn", least=1.5),
+    ),
 }
+SEEDS = sorted({seed for body in BODIES.values() for seed in body.seeds})
 SCORES = (
     *("num_skills", "coverage_cell", "state_coverage", "state_coverage_untrained", "visited"),
     *("discriminability", "discriminability_untrained", "discriminability_permuted", "effective_skills"),
@@ -167,9 +189,9 @@ def page(found: Found) -> str:
 
 
 ABOUT = """Every learner on the same bodies, with the same widths (256/256), batch (256) and updates for an env step
-(1/32), and all else as its paper has it: `experiment=board/<body> learner=<name>`. **This is a picture, not a claim**:
-each number of a cell is a seed, no learner was tuned for these budgets, and papers train for ten to a hundred times as
-long.
+(1/32), and all else as its paper has it: `experiment=board/<body> learner=<name>`. **This is a picture, not a claim**,
+but for what is called one: each number of a cell is a seed, no learner was tuned for these budgets, and papers train
+for ten to a hundred times as long.
 
 - **Coverage**: distinct cells that 48 deterministic rollouts visited, skills dealt evenly; after the stroke, an
   untrained network's.
@@ -185,7 +207,7 @@ def missing(found: Found) -> str:
     gaps = [f"{body.title}: no run yet" for name, body in BODIES.items() if not found[name]]
     for name, learners in found.items():
         for learner in BODIES[name].learners or learners:
-            lost = [str(s) for s in SEEDS if s not in {one.seed for one in learners.get(learner, ())}]
+            lost = [str(s) for s in BODIES[name].seeds if s not in {one.seed for one in learners.get(learner, ())}]
             gaps += [f"{BODIES[name].title}, {learner}: seed {', '.join(lost)}"] if lost and learners else []
     return f"**Missing:** {'; '.join(gaps)}." if gaps else ""
 
@@ -203,7 +225,27 @@ def of_body(name: str, learners: Mapping[str, Sequence[Seed]]) -> list[str]:
         f"Rollouts of seed {first}, coloured by skill; where z is continuous, by its direction.",
         picture(f"figures/{NAME}-{name}-coverage", f"{body.title}: cells visited by training, learner by learner"),
         table(head, rows),
+        judged(body.claim, learners) if body.claim else "",
     ]
+
+
+def judged(claimed: Claimed, learners: Mapping[str, Sequence[Seed]]) -> str:
+    """What is claimed of the coverage, and whether it holds."""
+    rule = (
+        f"Claim: {' and '.join(claimed.learners)} each have at least {claimed.least:g} times the coverage of "
+        f"{claimed.against}, by the means of the seeds, and more by at least {ERRORS:g} pooled standard errors."
+    )
+    of = {name: [one.scores["state_coverage"] for one in seeds] for name, seeds in learners.items()}
+    rows, other = [], of.get(claimed.against, [])
+    for name in claimed.learners:
+        found = claim(of.get(name, []), other, (claimed.least - 1) * mean_and_se(other)[0]) if other else None
+        if found is None:
+            return f"{rule}\n\n**Not settled**: seeds are missing."
+        ratio = mean_and_se(of[name])[0] / mean_and_se(other)[0]
+        told = [f"{ratio:.2f}", f"{found.gap:+.1f}", f"{found.se:.1f}", f"{found.gap_in_se:.1f}"]
+        rows.append([name, *told, "yes" if found.holds else "**no**"])
+    head = [f"Against {claimed.against}", "Ratio", "Gap", "Pooled SE", "Gap / SE", "Holds"]
+    return f"{rule}\n\n{table(head, rows)}"
 
 
 def cells_of(seeds: Sequence[Seed]) -> list[str]:
