@@ -101,8 +101,8 @@ def test_the_page_shows_every_seed_and_names_what_is_missing(tmp_path: Path):
     made_up(tmp_path, "csf", 0, body="point")
     text = board_page.make(tmp_path, tmp_path / "out").read_text()
     assert "| 10, 12 |" in text and "0.50, 0.50" in text
-    assert "HalfCheetah, metra: seed 1." in text and "HalfCheetah, diayn: seed 1, 2" in text
-    assert "Ant: no run yet" in text and "Point: no run yet" not in text
+    assert "300,000 env steps, metra: seed 1" in text and "300,000 env steps, diayn: seed 1, 2" in text
+    assert "1,000,000 env steps: no run yet" in text and "Point, 50,000 env steps: no run yet" not in text
     names = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
     assert names == {
         f"board-{body}-{what}{dark}.png"

@@ -54,6 +54,10 @@ class Body:
     claim: Claimed | None = None
 
     @property
+    def heading(self) -> str:
+        return f"{self.title}, {self.env_steps:,} env steps"
+
+    @property
     def line(self) -> bool:
         """It has no y: paths are drawn over time."""
         return self.part == "x"
@@ -204,11 +208,11 @@ for ten to a hundred times as long.
 
 def missing(found: Found) -> str:
     """The seeds of a learner that was begun and is not whole; and bodies of which there is nothing."""
-    gaps = [f"{body.title}: no run yet" for name, body in BODIES.items() if not found[name]]
+    gaps = [f"{body.heading}: no run yet" for name, body in BODIES.items() if not found[name]]
     for name, learners in found.items():
         for learner in BODIES[name].learners or learners:
             lost = [str(s) for s in BODIES[name].seeds if s not in {one.seed for one in learners.get(learner, ())}]
-            gaps += [f"{BODIES[name].title}, {learner}: seed {', '.join(lost)}"] if lost and learners else []
+            gaps += [f"{BODIES[name].heading}, {learner}: seed {', '.join(lost)}"] if lost and learners else []
     return f"**Missing:** {'; '.join(gaps)}." if gaps else ""
 
 
@@ -220,7 +224,7 @@ def of_body(name: str, learners: Mapping[str, Sequence[Seed]]) -> list[str]:
     rows = [[learner, *cells_of(seeds)] for learner, seeds in learners.items()]
     first = min(one.seed for seeds in learners.values() for one in seeds)
     return [
-        f"## {body.title}, {body.env_steps:,} env steps",
+        f"## {body.heading}",
         picture(f"figures/{NAME}-{name}-paths", f"{body.title}: rollouts of each learner's skills"),
         f"Rollouts of seed {first}, coloured by skill; where z is continuous, by its direction.",
         picture(f"figures/{NAME}-{name}-coverage", f"{body.title}: cells visited by training, learner by learner"),
