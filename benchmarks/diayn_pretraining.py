@@ -32,8 +32,8 @@ BENCHMARK = Benchmark(
     notes=(
         "HalfCheetah, one update an env step (Stable-Baselines3's ratio), batch 256, two layers of 256. Ours learns 50 "
         "skills with a discriminator of the same widths on its default of 8 environments, 8 updates after each step of "
-        "all; Stable-Baselines3 learns no skills, on its default of one environment. Its products and physics alone "
-        "are a step of ours without anything else."
+        "all; Stable-Baselines3 learns no skills, on its default of one environment. Its products, optimisers and "
+        "physics alone are a step of ours without anything else."
     ),
     cases={"one core": case(1), "two cores": case(2)},
     columns=[Column("rate", "env steps/s", "{:.1f}"), Column("cpu_ms", "CPU ms a step", "{:.1f}")],

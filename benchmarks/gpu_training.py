@@ -59,8 +59,8 @@ BENCHMARK = Benchmark(
     question=__doc__,
     notes=(
         "METRA on the Ant at its paper's sizes: two layers of 1024, batch 256, one update for every 32 env steps; 16 "
-        "environments in 16 worker processes, rounds of 3,200 env steps and 100 updates. Physics is the wait for the "
-        "workers (observation and reward included); the rest is choosing actions, the option loop and the replay."
+        "environments in 16 processes, rounds of 3,200 env steps and 100 updates. Physics is the wait for their step "
+        "(observation and reward included); the rest is choosing actions, the option loop and the replay."
     ),
     cases={
         "one GPU": [

@@ -35,8 +35,9 @@ idle cores, by
 
 What needs a GPU is measured only where there is one."""
 AT_THE_LIMIT = """*At the limit* is the same measure of what does only what nobody can leave out, in the same rounds:
-physics, or matrix products and physics, or the bytes of what must be kept. The tables say which it is. Where it falls
-short of a goal itself, the goal cannot be met this way; how far we are from it is what is left to gain."""
+physics, or matrix products, optimisers and physics, or the bytes of what must be kept. The tables say which it is.
+Where it falls short of a goal itself, the goal cannot be met this way; how far we are from it is what is left to
+gain."""
 AUTO = """## What auto takes
 
 `runtime.threads=auto` and `runtime.workers=auto` choose by the cores of this machine, the runs of a sweep that share

@@ -31,8 +31,9 @@ BENCHMARK = Benchmark(
         "HalfCheetah-v5, one environment, one update an env step, two layers of 256, batch 256, float32, after the "
         "warm-up (and SBX's compilation). Ours is what `python train.py learner=flat env=half_cheetah env.horizon=1000 "
         "'env.observe=[joints,velocities]' env.num_envs=1 pretrain.collect=1 pretrain.updates=1` trains, through "
-        "`skillrl.train`. Processes are pinned to the cores, with as many threads for matrix products. Its products "
-        "and physics alone are a step without anything else; SBX's products are XLA's, and need not take as long."
+        "`skillrl.train`. Processes are pinned to the cores, with as many threads for matrix products. Its products, "
+        "optimisers and physics alone are a step without anything else; SBX's products are XLA's, and need not take as "
+        "long."
     ),
     cases={"one core": case(1, 1.8, 1.2), "two cores": case(2, 2.0, 1.2)},
     columns=[Column("rate", "env steps/s", "{:.1f}"), Column("cpu_ms", "CPU ms a step", "{:.1f}")],

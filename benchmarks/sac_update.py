@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from alternate import Benchmark, Column, Contender, Goal, Measure, main
-from least import Shape, gflop, multiplying
+from least import Shape, gflop, multiplying, stepping
 from measured import Row
 
 OBS, ACTION, HIDDEN, BATCH = 17, 6, 256, 256
@@ -68,18 +68,15 @@ def share(update: Callable[[], Any]) -> Measure:
     return measure
 
 
-def begun() -> Any:
+def begun() -> tuple[Any, Callable[[], Any]]:
+    """A run's State, and an update of its learner on one batch."""
     import ours
-
-    return ours.begun([*ours.SAC, "env.num_envs=1", "pretrain.collect=1", "pretrain.capacity=1000"])
-
-
-def fixed_batch(state: Any) -> Any:
     import torch
 
     from skillrl.spec import Batch
 
-    return Batch(
+    state = ours.begun([*ours.SAC, "env.num_envs=1", "pretrain.collect=1", "pretrain.capacity=1000"])
+    batch = Batch(
         obs=torch.randn(BATCH, OBS),
         next_obs=torch.randn(BATCH, OBS),
         action=2 * torch.rand(BATCH, ACTION) - 1,
@@ -88,16 +85,15 @@ def fixed_batch(state: Any) -> Any:
         terminated=torch.zeros(BATCH, dtype=torch.bool),
         z=state.learner.policy.space.sample(BATCH),
     )
+    return state, partial(state.learner.update, {"batch": batch})
 
 
 def skillrl(compiled: bool = False) -> Measure:
-    state = begun()
-    batch = fixed_batch(state)
+    state, update = begun()
     if compiled:
         agent = state.learner.agent
         for network in (agent.actor.net, agent.critic, agent.target_critic):
             network.compile(dynamic=False)
-    update = partial(state.learner.update, {"batch": batch})
     update()
     return share(update)
 
@@ -116,8 +112,19 @@ def peer(library: str) -> Measure:
     return share(lambda: model.train(gradient_steps=1, batch_size=BATCH))
 
 
-def alone() -> Measure:
-    return share(multiplying(products()))
+def alone(optimisers: bool = False) -> Measure:
+    multiply = multiplying(products())
+    if not optimisers:
+        return share(multiply)
+    _, update = begun()
+    update()
+    step = stepping(update)
+
+    def work() -> None:
+        multiply()
+        step()
+
+    return share(work)
 
 
 BENCHMARK = Benchmark(
@@ -128,9 +135,9 @@ BENCHMARK = Benchmark(
         "pinned to one core with one thread; times are CPU times. The maths needs "
         f"{gflop(products()):.2f} GFLOP of matrix products an update. The core's rate is that of its largest product, "
         "256 x 256 x 256, measured in slices between those of the update. The products of an update alone, by torch, "
-        "one by one and of the shapes that they have in it, are the least time for whoever computes them so; SBX is "
-        "compiled by XLA, which has products of its own. Networks compiled by `torch.compile` are slower here, so a "
-        "run does not compile them: there is no such option."
+        "one by one and of the shapes that they have in it, with its steps of Adam and of the target network, are the "
+        "least time for whoever computes them so; SBX is compiled by XLA, which has products of its own. Networks "
+        "compiled by `torch.compile` are slower here, so a run does not compile them: there is no such option."
     ),
     cases={
         "one thread": [
@@ -138,7 +145,8 @@ BENCHMARK = Benchmark(
             Contender("skillrl, its networks compiled", skillrl, {"compiled": True}, cores=1),
             Contender("Stable-Baselines3", peer, {"library": "sb3"}, cores=1),
             Contender("SBX", peer, {"library": "sbx"}, cores=1, needs="sbx"),
-            Contender("its products alone", alone, cores=1, limit=True),
+            Contender("its products alone", alone, cores=1),
+            Contender("its products and optimisers alone", alone, {"optimisers": True}, cores=1, limit=True),
         ]
     },
     columns=[

@@ -124,7 +124,7 @@ class Ant(BatchedEnv):
 
     Args:
         num_envs: rows.
-        workers: processes that step them; 0 is this process.
+        workers: processes that step them, this one included.
         horizon: env steps until truncation (Gymnasium: 1000).
         observe: out of xy (2), joints (13: height, orientation, eight joints), velocities (14), contacts (78).
         terminate: whether an unhealthy body ends the episode. Gymnasium ends it; work on skills (METRA) does not.

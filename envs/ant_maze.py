@@ -20,7 +20,7 @@ class AntMaze(BatchedEnv):
 
     Args:
         num_envs: rows.
-        workers: processes that step them; 0 is this process.
+        workers: processes that step them, this one included.
         horizon: env steps until truncation (D4RL: 700 in u, 1000 in medium).
         observe: out of the Ant's parts and goal (2, absolute x and y).
         layout: "u" or "medium".

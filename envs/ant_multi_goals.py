@@ -20,7 +20,7 @@ class AntMultiGoals(BatchedEnv):
 
     Args:
         num_envs: rows.
-        workers: processes that step them; 0 is this process.
+        workers: processes that step them, this one included.
         horizon: env steps until truncation.
         observe: out of the Ant's parts, goal (2, absolute x and y) and age (1: of the goal, 1 when it moves on).
         goal_range: the first goal is drawn uniformly from [-goal_range, goal_range] along each axis.

@@ -81,7 +81,7 @@ class AntWaypoints(BatchedEnv):
 
     Args:
         num_envs: rows.
-        workers: processes that step them; 0 is this process.
+        workers: processes that step them, this one included.
         horizon: env steps until truncation.
         observe: out of the Ant's parts, goal (2: the current waypoint's absolute x and y) and reached (1: the share of
             waypoints that are behind).

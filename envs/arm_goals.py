@@ -167,7 +167,7 @@ class ArmDrive(BatchedEnv):
 
     Args:
         num_envs: rows.
-        workers: processes that step them; 0 is this process.
+        workers: processes that step them, this one included.
         horizon: env steps until truncation.
         observe: out of the body's parts and goal (2, from the base).
         goal_range: how far from the origin goals lie, at most.
@@ -221,7 +221,7 @@ class ArmReach(BatchedEnv):
 
     Args:
         num_envs: rows.
-        workers: processes that step them; 0 is this process.
+        workers: processes that step them, this one included.
         horizon: env steps until truncation.
         observe: out of the body's parts and goal (2, from the base).
         goal_range: [low, high], how far from the origin goals lie.
@@ -275,7 +275,7 @@ class ArmFarReach(BatchedEnv):
 
     Args:
         num_envs: rows.
-        workers: processes that step them; 0 is this process.
+        workers: processes that step them, this one included.
         horizon: env steps until truncation.
         observe: out of the body's parts and goal (2, from the base).
         room: from the origin to the walls.

@@ -104,7 +104,7 @@ class SwimmerGoal(BatchedEnv):
 
     Args:
         num_envs: rows.
-        workers: processes that step them; 0 is this process.
+        workers: processes that step them, this one included.
         horizon: env steps until truncation.
         observe: out of the Swimmer's parts and goal (2, absolute x and y).
         goals: number of directions.
@@ -157,7 +157,7 @@ class AntGoal(BatchedEnv):
 
     Args:
         num_envs: rows.
-        workers: processes that step them; 0 is this process.
+        workers: processes that step them, this one included.
         horizon: env steps until truncation.
         observe: out of the Ant's parts and goal (2, absolute x and y).
         goals: number of directions.

@@ -72,7 +72,7 @@ class HalfCheetah(BatchedEnv):
 
     Args:
         num_envs: rows.
-        workers: processes that step them; 0 is this process.
+        workers: processes that step them, this one included.
         horizon: env steps until truncation (Gymnasium: 1000).
         observe: out of x (1), joints (8: height, pitch and six joints), velocities (9).
         forward_reward_weight: Gymnasium v5's.

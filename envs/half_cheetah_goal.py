@@ -17,7 +17,7 @@ class HalfCheetahGoal(BatchedEnv):
 
     Args:
         num_envs: rows.
-        workers: processes that step them; 0 is this process.
+        workers: processes that step them, this one included.
         horizon: env steps until truncation.
         observe: out of the HalfCheetah's parts and goal (1, absolute x).
         goal_range: goals are drawn uniformly from [-goal_range, goal_range].

@@ -76,7 +76,7 @@ class HalfCheetahHurdles(BatchedEnv):
 
     Args:
         num_envs: rows.
-        workers: processes that step them; 0 is this process.
+        workers: processes that step them, this one included.
         horizon: env steps until truncation.
         observe: out of the HalfCheetah's parts and hurdle (2: x of the next one, and how far the back foot has to go).
         hurdles: where they stand, rising. Those below 0 are in the way and do not count.

@@ -99,7 +99,7 @@ class Hopper(BatchedEnv):
 
     Args:
         num_envs: rows.
-        workers: processes that step them; 0 is this process.
+        workers: processes that step them, this one included.
         horizon: env steps until truncation (Gymnasium: 1000).
         observe: out of x (1), joints (5: height, pitch and three joints), velocities (6, clipped to +-10).
         terminate: whether an unhealthy body ends the episode.

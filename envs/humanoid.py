@@ -122,7 +122,7 @@ class Humanoid(BatchedEnv):
 
     Args:
         num_envs: rows.
-        workers: processes that step them; 0 is this process.
+        workers: processes that step them, this one included.
         horizon: env steps until truncation (Gymnasium: 1000).
         observe: out of xy (2), joints (22: height, orientation, seventeen joints), velocities (23), inertias (130),
             body_velocities (78), actuators (17), contacts (78). Gymnasium's has all but xy.

@@ -18,7 +18,7 @@ class HumanoidGoal(BatchedEnv):
 
     Args:
         num_envs: rows.
-        workers: processes that step them; 0 is this process.
+        workers: processes that step them, this one included.
         horizon: env steps until truncation.
         observe: out of the Humanoid's parts and goal (2, absolute x and y).
         goal_range: goals are drawn uniformly from [-goal_range, goal_range] along each axis.

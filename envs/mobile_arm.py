@@ -92,7 +92,7 @@ class MobileArm(BatchedEnv):
 
     Args:
         num_envs: rows.
-        workers: processes that step them; 0 is this process.
+        workers: processes that step them, this one included.
         horizon: env steps until truncation.
         observe: out of xy (2), heading (2), joints (3), hand (2, from the base), velocities (6: of the base ahead and
             to the left, of its turn, of the joints).

@@ -1,4 +1,4 @@
-"""The parent's side of the workers, and the same face for rows in this process."""
+"""Rows dealt to this process and to workers, and the same face for rows in this process alone."""
 
 import itertools
 import json
@@ -6,7 +6,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import cloudpickle
@@ -51,28 +52,38 @@ class Local:
 
 
 class Pool:
-    """Rows dealt to `workers` processes that share one anonymous piece of memory with this one.
+    """Rows dealt to `workers` processes that share one anonymous piece of memory: this one, which would only wait for
+    the others, and workers - 1 of its own.
+
+    Args:
+        apart: this one does something else meanwhile, so all rows are dealt to as many others.
 
     Raises:
         RuntimeError: in a worker something raised (its traceback is in the message), or it died.
     """
 
-    def __init__(self, task: Task, layout: Layout, *, workers: int, horizon: int, observe: Sequence[str]):
+    def __init__(
+        self, task: Task, layout: Layout, *, workers: int, horizon: int, observe: Sequence[str], apart: bool = False
+    ):
         size = layout_size(layout)
         memory = shared_file(size)
         self.arrays: Arrays = place(layout, map_shared(memory, size))
         n = len(self.arrays["reward"])
         bounds = np.linspace(0, n, workers + 1).round().astype(int).tolist()
-        self._rows = list(itertools.pairwise(bounds))
+        self._shares = list(itertools.pairwise(bounds))
+        self._own: Slice | None = None
         self._children: list[tuple[subprocess.Popen, socket.socket]] = []
         self._interrupted = False
         try:
-            for _ in self._rows:
+            for _ in range(workers if apart else workers - 1):
                 self._children.append(_start(memory))
             common = {"layout": dict(layout), "size": size, "horizon": horizon, "observe": list(observe)}
             common["task"] = cloudpickle.dumps(task)  # by value where a task was defined in a script
-            for (_, sock), rows in zip(self._children, self._rows, strict=True):
+            for (_, sock), rows in zip(self._children, self._theirs, strict=True):
                 worker.send(sock, b"b", {**common, "rows": rows})
+            if not apart:
+                mine = {name: array[: bounds[1]] for name, array in self.arrays.items()}
+                self._own = Slice(task, mine, first=0, horizon=horizon, observe=observe)
             self._answers()
         except BaseException:
             self.close()
@@ -82,29 +93,29 @@ class Pool:
 
     def step_async(self) -> None:
         self._check()
-        try:
-            for _, sock in self._children:
+        for _, sock in self._children:
+            with suppress(OSError):  # the answers say which worker died
                 sock.sendall(worker.STEP)
-        except OSError:
-            self._answers()  # says which worker died
 
     def step_wait(self) -> None:
-        self._answers()
+        self._together(Slice.step)
 
     def reset(self, rows: Sequence[int], seeds: Mapping[int, int]) -> None:
         def message(start: int, stop: int) -> tuple[list[int], dict[int, int]]:
             own = [row - start for row in rows if start <= row < stop]
             return own, {row - start: seed for row, seed in seeds.items() if start <= row < stop}
 
-        self._ask(worker.RESET, [message(*bounds) for bounds in self._rows])
+        self._ask(worker.RESET, [message(*bounds) for bounds in self._shares])
 
     def state(self) -> dict[str, Any]:
-        return _join(self._ask(worker.STATE, [None] * len(self._rows)))
+        return _join(self._ask(worker.STATE, [None] * len(self._shares)))
 
     def load(self, state: Mapping[str, Any]) -> None:
-        self._ask(worker.LOAD, [_cut(state, *bounds) for bounds in self._rows])
+        self._ask(worker.LOAD, [_cut(state, *bounds) for bounds in self._shares])
 
     def close(self) -> None:
+        if self._own is not None:
+            self._own.close()
         for _, sock in self._children:
             sock.close()  # a worker ends when its socket does
         for child, _ in self._children:
@@ -115,18 +126,35 @@ class Pool:
                 child.wait()
         self._children = []
 
+    @property
+    def _theirs(self) -> list[tuple[int, int]]:
+        """The rows of each of the others."""
+        return self._shares[-len(self._children) :]
+
     def _ask(self, kind: bytes, messages: Sequence[Any]) -> list[Any]:
+        """One message for each share, and the answer to each."""
         self._check()
-        try:
-            for (_, sock), message in zip(self._children, messages, strict=True):
+        for (_, sock), message in zip(self._children, messages[-len(self._children) :], strict=True):
+            with suppress(OSError):
                 worker.send(sock, kind, message)
-        except OSError:
-            pass  # the answers say which worker died
-        return self._answers()
+        return self._together(lambda own: worker.answer_to(own, kind, messages[0]))
+
+    def _together(self, do: Callable[[Slice], Any]) -> list[Any]:
+        """What our own share comes to, and what the others answer, which is read even where ours raises."""
+        self._interrupted = True  # until all is done: a Ctrl-C in between leaves answers in the sockets
+        mine, failed = [], None
+        if self._own is not None:
+            try:
+                mine = [do(self._own)]
+            except Exception as error:
+                failed = error
+        answers = self._answers()
+        if failed is not None:
+            raise failed
+        return [*mine, *answers]
 
     def _answers(self) -> list[Any]:
         """One answer from each worker. All are read before an error is raised, so that none stays behind."""
-        self._interrupted = True  # until all are read: a Ctrl-C in between leaves answers in the sockets
         answers, errors = [], []
         for number, (child, sock) in enumerate(self._children):
             try:
@@ -147,7 +175,7 @@ class Pool:
             raise RuntimeError("env workers were interrupted in the middle of a step: the env can only be closed")
 
     def _span(self, number: int) -> str:
-        start, stop = self._rows[number]
+        start, stop = self._theirs[number]
         return f"{start}-{stop - 1}"
 
 

@@ -70,7 +70,7 @@ class Swimmer(BatchedEnv):
 
     Args:
         num_envs: rows.
-        workers: processes that step them; 0 is this process.
+        workers: processes that step them, this one included.
         horizon: env steps until truncation (Gymnasium: 1000).
         observe: out of xy (2), front (2), joints (3: heading and two joints), velocities (5).
         forward_reward_weight: Gymnasium v5's.

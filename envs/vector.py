@@ -32,7 +32,8 @@ class BatchedEnv(VectorEnv):
     Args:
         task: what is seen, rewarded and ended.
         num_envs: rows.
-        workers: processes that step them, at most one for each row; 0 is this process. Results are equal bit for bit.
+        workers: processes that step them, at most one for each row: this one and, from 2 on, others. Results are equal
+            bit for bit. `step_apart` leaves all of it to others.
         horizon: env steps until truncation.
         dtype: of the observations, "float32" or "float64"; not of pictures.
         observe: the parts of the observation, in order; or [pixels] alone: a picture of the row, (64, 64, 3) uint8,
@@ -95,12 +96,26 @@ class BatchedEnv(VectorEnv):
         self._picture: Picture | None = None
         self._in_flight = False
         self._was_reset = False
-        settings: dict[str, Any] = {"horizon": int(horizon), "observe": list(observe)}
-        workers = min(int(workers), self.num_envs)
+        self._apart = False
+        self._workers = min(int(workers), self.num_envs)
+        self._dealt: dict[str, Any] = {"task": task, "layout": entries, "horizon": int(horizon), "observe": [*observe]}
         self._rows: Local | Pool = (
-            Pool(task, entries, workers=workers, **settings) if workers else Local(task, entries, **settings)
+            Pool(workers=self._workers, **self._dealt) if self._workers > 1 else Local(**self._dealt)
         )
         self._arrays: Arrays = self._rows.arrays
+
+    def step_apart(self) -> None:
+        """From now on as many others as there are `workers` step all rows: for whoever does something else between
+        `step_async` and `step_wait`. Episodes go on; without workers nothing changes."""
+        self._idle("step_apart")
+        if not self._workers or self._apart:
+            return
+        state = self._rows.state() if self._was_reset else None
+        self._rows.close()
+        self._rows, self._apart = Pool(workers=self._workers, apart=True, **self._dealt), True
+        self._arrays = self._rows.arrays
+        if state is not None:
+            self._rows.load(state)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None

@@ -79,7 +79,7 @@ def _serve(sock: socket.socket, memory_fd: int, parent: int) -> None:
                     rows = _build(message, memory_fd)
                     answer = ()
                 else:
-                    answer = _answer(rows, kind, message)
+                    answer = () if (value := answer_to(rows, kind, message)) is None else (value,)
         except (EOFError, ConnectionError):
             raise
         except Exception:  # whatever a task raised belongs in the parent's hands
@@ -107,13 +107,12 @@ def _build(message: dict[str, Any], memory_fd: int) -> Slice:
     return Slice(task, own, first=start, horizon=message["horizon"], observe=message["observe"])
 
 
-def _answer(rows: Slice, kind: bytes, message: Any) -> tuple:
+def answer_to(rows: Slice, kind: bytes, message: Any) -> Any:
+    """What a state was asked for; None where there is nothing to tell."""
     if kind == RESET:
-        rows.reset(*message)
-        return ()
+        return rows.reset(*message)
     if kind == STATE:
-        return (rows.state(),)
+        return rows.state()
     if kind == LOAD:
-        rows.load(message)
-        return ()
+        return rows.load(message)
     raise RuntimeError(f"unknown message {kind!r}")

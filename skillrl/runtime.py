@@ -49,8 +49,8 @@ class Runtime:
     Args:
         device: where the learner and its replay live: cpu, cuda, or cuda:<index>.
         threads: CPU threads of torch. More than one may change results in the last bits.
-        workers: processes that step the envs; 0 steps them in this one. Configs may say auto for either: a run then
-            chooses (``skillrl.cores``).
+        workers: processes that step the envs, this one included unless it learns meanwhile (``overlap``). Configs may
+            say auto for either: a run then chooses (``skillrl.cores``).
         cuda_graph: whether a round's updates are captured once and replayed, on a GPU.
         precision: float32, or bfloat16 for the products of hidden layers in updates (``skillrl.precision``). Another
             precision learns something else, so it is one of a run's settings.

@@ -135,6 +135,8 @@ def begin(*, env: Any, learner: "Learner", data: Replay, schedule: Schedule, see
     if env is None:
         return State(learner, data, None, schedule)
     schedule.check(learner.needs(), env.num_envs, data.num_envs * data.slots)
+    if schedule.overlap and hasattr(env, "step_apart"):
+        env.step_apart()
     collector = Collector(
         env,
         learner.behaviour(),

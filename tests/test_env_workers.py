@@ -44,14 +44,29 @@ def equal(left: list[np.ndarray], right: list[np.ndarray]) -> bool:
 @pytest.mark.parametrize("make", BODIES, ids=lambda make: make.__name__)
 def test_the_number_of_workers_changes_nothing(make: type[VectorEnv]) -> None:
     results = []
-    for workers in (0, 1, 2):
+    for workers, apart in ((0, False), (2, False), (3, False), (2, True)):
         env = make(num_envs=5, workers=workers, horizon=60)
+        if apart:
+            env.step_apart()
         first, _ = env.reset(seed=1)
         results.append([first, *rollout(env, 300)])
         env.close()
     ended = np.array(results[0][3::7]) | np.array(results[0][4::7])
     assert ended.sum(axis=0).min() >= 3
-    assert equal(results[0], results[1]) and equal(results[0], results[2])
+    assert all(equal(results[0], other) for other in results[1:])
+
+
+def test_this_process_has_a_share_unless_it_steps_apart() -> None:
+    """Episodes go on when it leaves its rows to others."""
+    env, local = Swimmer(num_envs=4, workers=2, horizon=9), Swimmer(num_envs=4, horizon=9)
+    assert len(env._rows._children) == 1
+    for one in (env, local):
+        one.reset(seed=0)
+    assert equal(rollout(env, 5), rollout(local, 5))
+    env.step_apart()
+    assert len(env._rows._children) == 2
+    assert equal(rollout(env, 30), rollout(local, 30))
+    env.close()
 
 
 @pytest.mark.parametrize("saved, loaded", [(0, 2), (2, 0), (2, 1)])
@@ -70,7 +85,7 @@ def test_state_moves_between_numbers_of_workers(saved: int, loaded: int) -> None
 
 def test_more_workers_than_rows_and_masked_resets() -> None:
     env, local = Swimmer(num_envs=2, workers=5), Swimmer(num_envs=2)
-    assert len(env._rows._children) == 2
+    assert len(env._rows._children) == 1
     mask = np.array([False, True])
     for one in (env, local):
         one.reset(seed=0)
@@ -83,6 +98,7 @@ def test_more_workers_than_rows_and_masked_resets() -> None:
 def test_the_caller_is_free_while_workers_step() -> None:
     """step_async returns before the step is done: the work is in the other process."""
     env = Ant(num_envs=64, workers=1)
+    env.step_apart()
     env.reset(seed=0)
     action = np.zeros(env.action_space.shape, np.float32)
     env.step(action)
@@ -98,7 +114,7 @@ def test_the_caller_is_free_while_workers_step() -> None:
 
 
 def test_results_are_copies() -> None:
-    env = Swimmer(num_envs=2, workers=1)
+    env = Swimmer(num_envs=2, workers=2)
     obs, info = env.reset(seed=0)
     kept = obs.copy(), info["xy"].copy()
     rollout(env, 3)
@@ -124,29 +140,36 @@ def _failing(workers: int) -> BatchedEnv:
 
 def test_a_workers_exception_arrives() -> None:
     env = _failing(workers=2)
-    env.reset(seed=0)
-    rollout(env, 2)
-    state = env.state_dict()
-    state["physics"][3, 1] = state["now"]["qpos"][3, 0] = 200.0
-    env.load_state_dict(state)
-    with pytest.raises(RuntimeError, match=r"(?s)worker 1 \(rows 2-3\) raised.*ArithmeticError: the swimmer has left"):
-        rollout(env, 1)
-    env.reset(seed=0)  # the worker is still there
+    for row, raised in (
+        (3, pytest.raises(RuntimeError, match=r"(?s)worker 0 \(rows 2-3\) raised.*ArithmeticError: the swimmer has")),
+        (0, pytest.raises(ArithmeticError, match="the swimmer has left")),  # of our own share
+    ):
+        env.reset(seed=0)
+        rollout(env, 2)
+        state = env.state_dict()
+        state["physics"][row, 1] = state["now"]["qpos"][row, 0] = 200.0
+        env.load_state_dict(state)
+        with raised:
+            rollout(env, 1)
+    env.reset(seed=0)  # the worker is still there, and nothing stale to be read
     rollout(env, 2)
     env.close()
 
 
-def test_a_dead_worker_is_named() -> None:
-    env = Swimmer(num_envs=4, workers=2)
+@pytest.mark.parametrize("dead", [0, 1])
+def test_a_dead_worker_is_named(dead: int) -> None:
+    env = Swimmer(num_envs=6, workers=3)
     env.reset(seed=0)
-    os.kill(env._rows._children[1][0].pid, signal.SIGKILL)
-    with pytest.raises(RuntimeError, match=r"env worker 1 \(rows 2-3\) died with exit code -9"):
+    os.kill(env._rows._children[dead][0].pid, signal.SIGKILL)
+    with pytest.raises(
+        RuntimeError, match=rf"env worker {dead} \(rows {2 * dead + 2}-{2 * dead + 3}\) died with exit code -9"
+    ):
         rollout(env, 1)
     env.close()
 
 
 def test_interrupts_are_the_parents_business() -> None:
-    env = Swimmer(num_envs=2, workers=1)
+    env = Swimmer(num_envs=2, workers=2)
     env.reset(seed=0)
     pid = env._rows._children[0][0].pid
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -188,7 +211,7 @@ class Mine(SwimmerTask):
 
 print("imported", flush=True)
 task = Mine(forward_reward_weight=1.0, ctrl_cost_weight=0.0, reset_noise_scale=0.1, frame_skip=4)
-env = BatchedEnv(task, num_envs=4, workers=2, horizon=50, dtype="float32", observe=["xy"], views={{}},
+env = BatchedEnv(task, num_envs=4, workers=3, horizon=50, dtype="float32", observe=["xy"], views={{}},
                  coverage={{"key": "xy", "cell": 1.0}}, record=[])
 env.reset(seed=0)
 assert (env.step(np.zeros((4, 2), np.float32))[1] == 7).all()
@@ -233,11 +256,12 @@ def test_kill_9_leaves_no_worker_and_no_memory(tmp_path: Path, then: str) -> Non
 
 
 def test_close_and_garbage_collection_end_the_workers() -> None:
-    closed, dropped = Swimmer(num_envs=2, workers=2), Swimmer(num_envs=2, workers=1)
+    closed, dropped = Swimmer(num_envs=2, workers=2), Swimmer(num_envs=3, workers=3)
     pids = [child.pid for env in (closed, dropped) for child, _ in env._rows._children]
     closed.close()
     closed.close()
     del dropped
+    assert len(pids) == 3
     assert not any(_alive(pid) for pid in pids)
 
 

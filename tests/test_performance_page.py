@@ -19,10 +19,12 @@ from alternate import (  # fmt: skip
     cpu_seconds,
     timed,
 )
-from least import alone, gflop, multiplying, products
+from least import alone, asked, gflop, multiplying, products, stepping
 from measured import Results, Row
 from tables import each_round, goals, listing, ratios, table
 from torch.utils.flop_counter import FlopCounterMode
+
+from skillrl.optim import Adam, descend, frozen_copy, polyak
 
 FOLDER = Path(page.__file__).parent
 DATA = FOLDER / "data"
@@ -239,10 +241,9 @@ def test_what_is_timed_is_counted() -> None:
 
 def test_an_update_is_counted_with_the_products_that_it_has() -> None:
     """Against a count of what our own update multiplies: it has a z of one column, and nothing else, on top."""
-    state = sac_update.begun()
-    batch = sac_update.fixed_batch(state)
+    _, update = sac_update.begun()
     with FlopCounterMode(display=False) as counter:
-        state.learner.update({"batch": batch})
+        update()
     assert counter.get_total_flops() / 1e9 == pytest.approx(gflop(sac_update.products()), rel=0.02)
 
 
@@ -256,16 +257,31 @@ def test_products_are_those_that_were_asked_for() -> None:
     assert counter.get_total_flops() / 1e9 == pytest.approx(gflop(found))
 
 
-def test_what_is_left_of_a_training_are_its_products_and_its_physics(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr("least.multiplying", lambda sizes: lambda: asked.append(sizes))
+def test_steps_of_optimisers_are_done_again_and_to_copies() -> None:
+    net = torch.nn.Linear(3, 5)
+    target, optimizer = frozen_copy(net), Adam(net.parameters(), 0.1)
+
+    def work() -> None:
+        descend(optimizer, net(torch.ones(7, 3)).sum())
+        polyak(target, net, 0.5)
+
+    again = stepping(work)
+    before = [value.clone() for one in (net, target) for value in one.parameters()]
+    assert [op.overloadpacket.__name__ for op, _, _ in asked(again)] == ["_fused_adam_", "_foreach_lerp_"]
+    assert all(map(torch.equal, before, [*net.parameters(), *target.parameters()]))
+
+
+def test_what_is_left_of_a_training_are_its_products_optimisers_and_physics(monkeypatch: pytest.MonkeyPatch) -> None:
+    multiplied, stepped = [], []
+    monkeypatch.setattr("least.multiplying", lambda sizes: lambda: multiplied.append(sizes))
+    monkeypatch.setattr("least.stepping", lambda work: lambda: stepped.append(work))
     tiny = ["learner.hidden_dims=[8,8]", "learner.batch_size=4", "pretrain.capacity=1000", "pretrain.updates=2"]
     overrides = ["env=half_cheetah", "env.num_envs=2", "pretrain.collect=4", "pretrain.warmup=16", *tiny]
     row = alone(overrides)(0.01)
-    assert row["count"] == 4 * len(asked) > 0
-    acting = [shape for shape in asked[0] if shape[0] == 2]
+    assert row["count"] == 4 * len(multiplied) == 4 * len(stepped) > 0
+    acting = [shape for shape in multiplied[0] if shape[0] == 2]
     assert len(acting) == 2 * 3, "two rows act twice in a round of four env steps, three layers each"
-    assert sum(shape[0] == 4 for shape in asked[0]) > 2 * 20, "and a batch of four is learnt from twice"
+    assert sum(shape[0] == 4 for shape in multiplied[0]) > 2 * 20, "and a batch of four is learnt from twice"
 
 
 def test_products_alone_are_of_their_shapes() -> None:
