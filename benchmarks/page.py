@@ -60,7 +60,7 @@ LIMITS = """## Limits
 - Two threads are as fast as the way between their cores' caches: the update of sac_update took 5.8 ms in some processes
   and 8.4 ms in others, and could change within a process that went on doing the same. In the slow state all that reads
   what the other core wrote is slow (100 updates under `torch.profiler`: Adam 0.53 ms for 0.12, copies 0.75 for 0.34,
-  products 4.6 for 3.6). Where a virtual machine's cores lie is not ours to choose; peers have it too, in the same rounds.
+  products 4.6 for 3.6). Where a virtual machine's cores lie is not ours to choose; peers have it too.
 - Peers run with their defaults but for what each section names; they may be faster with settings of their own.
 - A first call's costs (imports, compilation) are left out, for all contenders.
 - CPU times of worker processes are in units of 10 ms of the kernel's clock, per measurement and process."""
