@@ -9,8 +9,9 @@ import board_page
 import numpy as np
 import pytest
 from board_page import BODIES, PATHS, POINTS, SCORES, name_of, read_all, read_seed, write_seed
+from omegaconf import OmegaConf
 from settings import compose
-from studies import DATA, RESULTS
+from studies import DATA, RESULTS, ROOT
 
 from skillrl.errors import BadInput
 from skillrl.settings import fingerprint
@@ -42,8 +43,8 @@ def test_the_learners_stand_on_equal_terms(body: str, learner: str):
     config = compose(board.experiment_of(body, learner), (f"learner={learner}",))
     budget, own = config["pretrain"], config["learner"]
     assert own["_target_"].rpartition(".")[0].startswith("skillrl.learners.")
-    assert config["env"]["_target_"].startswith(f"envs.{BODIES[body].env}.")
-    assert budget["env_steps"] == BODIES[body].env_steps and own["hidden_dims"] == [256, 256]
+    assert config["env"]["_target_"] == OmegaConf.load(ROOT / f"conf/env/{BODIES[body].env}.yaml")["_target_"]
+    assert budget["env_steps"] == BODIES[body].env_steps and own["hidden_dims"] == [*BODIES[body].hidden_dims]
     if learner != "valor":  # which learns from whatever is fresh
         updates = budget["updates"] * own.get("agent_updates", 1)
         transitions = own["batch_size"] * own.get("length", 1)  # of sequences
@@ -105,9 +106,8 @@ def test_the_page_shows_every_seed_and_names_what_is_missing(tmp_path: Path):
     assert "1,000,000 env steps: no run yet" in text and "Point, 50,000 env steps: no run yet" not in text
     names = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
     assert names == {
-        f"board-{body}-{what}{dark}.png"
-        for body in ("half_cheetah", "point")
-        for what in ("paths", "coverage")
+        f"board-{what}{dark}.png"
+        for what in ("half_cheetah-paths", "half_cheetah-coverage", "point-paths")  # of one learner there is no ranking
         for dark in ("", ".dark")
     }
 
@@ -148,7 +148,7 @@ def test_paths_are_thinned_to_the_rollouts_own_length(tmp_path: Path):
     places = np.cumsum(np.ones((48, 51, 2), np.float32), 1)
     arrays = {"coordinates": places, "length": np.full(48, 30), "spread": np.arange(48), "z": np.arange(48)}
     np.savez(tmp_path / "eval" / "trajectories.npz", **arrays)
-    rows = board.paths(tmp_path, line=False)
+    rows = board.paths(tmp_path, BODIES["point"])
     assert len(rows) == PATHS * POINTS
     assert (rows[0]["x"], rows[POINTS - 1]["x"], rows[POINTS - 1]["env_steps"]) == ("1.000", "31.000", "30")
     assert rows[0]["y"] == "1.000"
@@ -161,7 +161,7 @@ def test_paths_on_a_line_are_drawn_over_time(tmp_path: Path):
     places[..., 0] = 0.5 * np.arange(51)
     arrays = {"coordinates": places, "length": np.full(24, 50), "spread": np.arange(24), "z": np.arange(24)}
     np.savez(tmp_path / "eval" / "trajectories.npz", **arrays)
-    rows = board.paths(tmp_path, line=True)
+    rows = board.paths(tmp_path, BODIES["half_cheetah"])
     (_, places_over_time), *others = board_page.paths_of(rows)
     assert len(others) == PATHS - 1
     assert places_over_time[[0, -1]].tolist() == [[0.0, 0.0], [50.0, 25.0]]

@@ -238,13 +238,13 @@ def system(rows: int, generator: Generator) -> Timeline:
 
 @torch.no_grad()
 def prediction_error(world: WorldModel, line: Timeline, draws: int = 32) -> float:
-    """The mean squared error of the next observation, as the prior's mean expects it."""
+    """The mean squared error of the next observation, as the model expects it by what it saw before: the mean over what
+    it may have taken that for, and over what may come of it."""
     generator = Generator().manual_seed(0)
-    states = world.observe(line, generator)
-    expected = [
-        world.decoder(world.rssm.expected(states.deter, world.rssm.noise(states.deter.shape[:2], generator)).feat())
-        for _ in range(draws)
-    ]
+    expected = []
+    for _ in range(draws):
+        deter = world.observe(line, generator).deter
+        expected.append(world.decoder(world.rssm.expected(deter, world.rssm.noise(deter.shape[:2], generator)).feat()))
     return (torch.stack(expected).mean(0) - line.obs)[:, SETTLED:].square().mean().item()
 
 
@@ -254,8 +254,7 @@ def balanced(world: WorldModel, line: Timeline, states: Latent) -> Tensor:
 
 @pytest.mark.learning("skillrl/models/*.py")
 def test_it_predicts_what_can_be_predicted(seed: int, check: Check):
-    """Within 10 % of the noise floor on some seeds, within 12 % on all that were tried; without KL balancing within 13
-    to 16 %, which is too near to be a twin."""
+    """On the seeds 100 to 104 within 2 to 7 % of the noise floor. Without KL balancing within 4 to 7 %: no twin."""
     torch.manual_seed(seed)
     world = WorldModel(Field((1,)), 1, hidden_dims=[64, 64], depth=2, deter=32, stoch=4, classes=8, hidden=32)
     optimizer, generator = Adam(world.parameters(), 2e-3, 1e-5), Generator().manual_seed(seed)
@@ -265,7 +264,7 @@ def test_it_predicts_what_can_be_predicted(seed: int, check: Check):
         line = system(32, generator)
         descend(optimizer, balanced(world, line, world.observe(line, generator)), max_norm=100.0)
     error = prediction_error(world, system(1024, Generator().manual_seed(1000 + seed))) / noise_floor()
-    check({"prediction error, of the noise floor": (error, "<= 1.15")})
+    check({"prediction error, of the noise floor": (error, "<= 1.1")})
 
 
 # ---- pictures: a bright square that actions push about

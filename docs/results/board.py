@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from board_page import BODIES, NAME, PATHS, POINTS, SCORES, SEEDS, make, name_of, read_seed, write_seed
+from board_page import BODIES, NAME, PATHS, POINTS, SCORES, SEEDS, Body, make, name_of, read_seed, write_seed
 from collect import split
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
@@ -52,6 +52,8 @@ def learners() -> list[str]:
 
 
 LEARNERS = learners()
+"""Of a body that names none."""
+EVERY = sorted({*LEARNERS, *(name for body in BODIES.values() for name in body.learners or ())})
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ def collect(job: Entry, data: Path) -> Path:
     curve = [row for row in read_curves(folder / "metrics.csv") if row.get("coverage/visited")]
     found = {name: scores[name] for name in SCORES if name in scores}
     found |= {"visited": float(curve[-1]["coverage/visited"]), "seconds": float(curve[-1]["time/elapsed_s"])}
+    found["discriminability_alone"] = max(scores["discriminability_agents"] or [None])
     found["goal_distance"] = goal_distance(job, config)
     constant = {
         "body": job.body,
@@ -119,21 +122,21 @@ def collect(job: Entry, data: Path) -> Path:
     rows = [{"phase": "end", "env_steps": curve[-1]["env_steps"], **told}]
     rows += [{"phase": "training", "env_steps": r["env_steps"], "visited": r["coverage/visited"]} for r in curve]
     path = data / NAME / f"{job.name}.csv"
-    write_seed(path, [constant | row for row in rows + paths(folder, BODIES[job.body].line)])
+    write_seed(path, [constant | row for row in rows + paths(folder, BODIES[job.body])])
     return path
 
 
-def paths(folder: Path, line: bool) -> list[dict[str, str]]:
-    """Of rollouts with skills dealt evenly: ``POINTS`` places each. On a ``line`` there is no y, though 0 is told."""
+def paths(folder: Path, body: Body) -> list[dict[str, str]]:
+    """Of rollouts with skills dealt evenly: ``POINTS`` places each. On a line there is no y, though 0 is told."""
     arrays = dict(np.load(folder / "eval" / "trajectories.npz"))
-    spread = arrays["spread"]
+    spread = np.array(sorted(arrays["spread"], key=lambda row: hue(arrays, row)))  # some of every skill
     chosen = spread[np.linspace(0, len(spread) - 1, PATHS).astype(int)]
     rows = []
     for number, rollout_ in enumerate(chosen):
         steps = np.linspace(0, arrays["length"][rollout_], POINTS).astype(int)
         for step in steps:
-            x, y = arrays["coordinates"][rollout_, step]
-            place = {"x": f"{x:.3f}", "y": "" if line else f"{y:.3f}"}
+            told = [f"{arrays['coordinates'][rollout_, step, column]:.3f}" for _, column in body.axes]
+            place = dict(zip("xy", (*told, ""), strict=False))
             rows.append({"phase": "path", "path": str(number), "hue": f"{hue(arrays, rollout_):.3f}", **place})
             rows[-1]["env_steps"] = str(step)
     return rows
@@ -178,7 +181,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     what = parser.add_subparsers(dest="what", required=True)
     run, page = (what.add_parser(name) for name in ("run", "page"))
     run.add_argument("--bodies", nargs="+", choices=list(BODIES), default=list(BODIES))
-    run.add_argument("--learners", nargs="+", choices=LEARNERS, default=LEARNERS)
+    run.add_argument("--learners", nargs="+", choices=EVERY, default=EVERY)
     run.add_argument("--seeds", nargs="+", type=int, choices=list(SEEDS), default=list(SEEDS))
     run.add_argument("--jobs", type=int, default=2, help="processes at once, each on one thread")
     run.add_argument("--out", type=Path, default=ROOT / "outputs" / NAME, help="where the runs are")

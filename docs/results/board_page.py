@@ -43,13 +43,16 @@ class Claimed:
 
 @dataclass(frozen=True)
 class Body:
-    """env: of ``conf/env``. learners: None is all that there are. part: of the observation, where it is."""
+    """env: of ``conf/env``. learners: None is all that there are but those of teams. part: of the observation, where it
+    is. axes: what is drawn, and which coordinates that is: one is drawn over time."""
 
     env: str
     title: str
     env_steps: int
     learners: tuple[str, ...] | None = None
     part: str = "xy"
+    axes: tuple[tuple[str, int], ...] = (("x", 0), ("y", 1))
+    hidden_dims: tuple[int, ...] = (256, 256)
     seeds: tuple[int, ...] = (0, 1, 2)
     claim: Claimed | None = None
 
@@ -59,13 +62,22 @@ class Body:
 
     @property
     def line(self) -> bool:
-        """It has no y: paths are drawn over time."""
-        return self.part == "x"
+        """Paths are drawn over time."""
+        return len(self.axes) == 1
 
 
+LINE = (("x", 0),)
 BODIES = {
     "point": Body("point", "Point", 50_000),
-    "half_cheetah": Body("half_cheetah", "HalfCheetah", 300_000, part="x"),
+    "sides": Body(
+        "sides",
+        "Two on a line",
+        64_000,
+        ("masd",),
+        axes=(("x of one", 0), ("x of the other", 2)),
+        hidden_dims=(64, 64),
+    ),
+    "half_cheetah": Body("half_cheetah", "HalfCheetah", 300_000, part="x", axes=LINE),
     "ant": Body("ant", "Ant", 1_000_000, ("csf", "dads", "diayn", "lsd", "metra")),
     "half_cheetah_2m": Body(
         "half_cheetah",
@@ -73,6 +85,7 @@ BODIES = {
         2_000_000,
         ("csf", "diayn", "metra"),
         part="x",
+        axes=LINE,
         seeds=(0, 1, 2, 3, 4),
         claim=Claimed(("metra", "csf"), "diayn", least=1.5),
     ),
@@ -80,7 +93,8 @@ BODIES = {
 SEEDS = sorted({seed for body in BODIES.values() for seed in body.seeds})
 SCORES = (
     *("num_skills", "coverage_cell", "state_coverage", "state_coverage_untrained", "visited"),
-    *("discriminability", "discriminability_untrained", "discriminability_permuted", "effective_skills"),
+    *("discriminability", "discriminability_untrained", "discriminability_permuted", "discriminability_alone"),
+    "effective_skills",
     *("goal_distance", "seconds"),
 )
 CONSTANT = ("body", "learner", "seed", "settings")
@@ -132,7 +146,7 @@ def read_seed(path: Path) -> Seed:
             raise ValueError(f"{body}, {learner}, seed {seed}")
         of = {phase: [row for row in rows if row["phase"] == phase] for phase in ("end", "training", "path")}
         (end,) = of["end"]
-        scores = {name: float(end[name]) for name in SCORES if end[name]}
+        scores = {name: float(end[name]) for name in SCORES if end.get(name)}
         steps, visited = (np.array([float(r[key]) for r in of["training"]]) for key in ("env_steps", "visited"))
         return Seed(body, learner, int(seed), settings, scores, (steps, visited), paths_of(of["path"]))
     except (KeyError, TypeError, ValueError) as error:
@@ -171,7 +185,8 @@ def make(data: Path, out: Path) -> Path:
         raise BadInput(f"{data / NAME} holds no CSV: run python docs/results/board.py run")
     for body in there:
         save(partial(figure_of_paths, BODIES[body], found[body]), out / "figures" / f"{NAME}-{body}-paths.png")
-        save(partial(figure_of_coverage, found[body]), out / "figures" / f"{NAME}-{body}-coverage.png")
+        if len(found[body]) > 1:
+            save(partial(figure_of_coverage, found[body]), out / "figures" / f"{NAME}-{body}-coverage.png")
     path = out / f"{NAME}.md"
     path.write_text(page(found))
     return path
@@ -192,16 +207,17 @@ def page(found: Found) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-ABOUT = """Every learner on the same bodies, with the same widths (256/256), batch (256) and updates for an env step
-(1/32), and all else as its paper has it: `experiment=board/<body> learner=<name>`. **This is a picture, not a claim**,
-but for what is called one: each number of a cell is a seed, no learner was tuned for these budgets, and papers train
-for ten to a hundred times as long.
+ABOUT = """Every learner on the same bodies, with the same widths (256/256; the team's 64/64), batch (256) and updates
+for an env step (1/32), and all else as its paper has it: `experiment=board/<body> learner=<name>`. **This is a picture,
+not a claim**, but for what is called one: each number of a cell is a seed, no learner was tuned for these budgets, and
+papers train for ten to a hundred times as long.
 
 - **Coverage**: distinct cells that 48 deterministic rollouts visited, skills dealt evenly; after the stroke, an
   untrained network's.
 - **Visited**: distinct cells that training had been to by its end, exploration included.
 - **Discriminability**: how often a fresh classifier that sees only which cells a rollout visited names its skill (for a
   continuous z, one of 16 fixed draws); after the strokes, an untrained network's, and with labels permuted.
+  Of a team, both are of all agents together; *alone* is by the best single one.
 - **Goal distance**: zero-shot, how far from its goal an episode ends over how far it began; the median of 32. Only for
   learners that know a way to a goal."""
 
@@ -210,9 +226,11 @@ def missing(found: Found) -> str:
     """The seeds of a learner that was begun and is not whole; and bodies of which there is nothing."""
     gaps = [f"{body.heading}: no run yet" for name, body in BODIES.items() if not found[name]]
     for name, learners in found.items():
-        for learner in BODIES[name].learners or learners:
+        lacking: dict[str, list[str]] = {}
+        for learner in (BODIES[name].learners or learners) if learners else ():
             lost = [str(s) for s in BODIES[name].seeds if s not in {one.seed for one in learners.get(learner, ())}]
-            gaps += [f"{BODIES[name].heading}, {learner}: seed {', '.join(lost)}"] if lost and learners else []
+            lacking.setdefault(", ".join(lost), []).append(learner)
+        gaps += [f"{BODIES[name].heading}, {', '.join(who)}: seed {lost}" for lost, who in lacking.items() if lost]
     return f"**Missing:** {'; '.join(gaps)}." if gaps else ""
 
 
@@ -222,12 +240,13 @@ def of_body(name: str, learners: Mapping[str, Sequence[Seed]]) -> list[str]:
     head = ["Learner", f"Coverage, cells of {some.scores['coverage_cell']:g}", "Visited", "Discriminability"]
     head += ["Effective skills", "Goal distance", "Minutes"]
     rows = [[learner, *cells_of(seeds)] for learner, seeds in learners.items()]
+    visited = picture(f"figures/{NAME}-{name}-coverage", f"{body.title}: cells visited by training, learner by learner")
     first = min(one.seed for seeds in learners.values() for one in seeds)
     return [
         f"## {body.heading}",
         picture(f"figures/{NAME}-{name}-paths", f"{body.title}: rollouts of each learner's skills"),
         f"Rollouts of seed {first}, coloured by skill; where z is continuous, by its direction.",
-        picture(f"figures/{NAME}-{name}-coverage", f"{body.title}: cells visited by training, learner by learner"),
+        visited if len(learners) > 1 else "",
         table(head, rows),
         judged(body.claim, learners) if body.claim else "",
     ]
@@ -260,11 +279,13 @@ def cells_of(seeds: Sequence[Seed]) -> list[str]:
         values = [s.scores[name] for s in seeds if name in s.scores]
         return form.format(np.mean(values)) if values else "–"
 
+    team = any("discriminability_alone" in s.scores for s in seeds)
+    alone = f"; alone {told('discriminability_alone', '{:.2f}')}" if team else ""
     return [
         f"{told('state_coverage', '{:.0f}')} / {mean('state_coverage_untrained', '{:.1f}')}",
         told("visited", "{:.0f}"),
         f"{told('discriminability', '{:.2f}')} / {mean('discriminability_untrained', '{:.2f}')} / "
-        f"{mean('discriminability_permuted', '{:.2f}')}",
+        f"{mean('discriminability_permuted', '{:.2f}')}{alone}",
         told("effective_skills", "{:.1f}"),
         told("goal_distance", "{:.2f}") if any("goal_distance" in s.scores for s in seeds) else "",
         ", ".join(f"{s.scores['seconds'] / 60:.1f}" for s in seeds),
@@ -279,9 +300,10 @@ def figure_of_paths(body: Body, learners: Mapping[str, Sequence[Seed]], ink: Ink
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    rows = -(-len(learners) // COLUMNS_OF_PANELS)
-    figure = Figure(figsize=(7.6, 1.95 * rows + 0.2), layout="constrained")
-    grid = figure.subplots(rows, COLUMNS_OF_PANELS, squeeze=False, sharex=True, sharey=True).ravel()
+    columns = min(COLUMNS_OF_PANELS, len(learners))
+    rows = -(-len(learners) // columns)
+    figure = Figure(figsize=(1.9 * columns + (columns == 1), 1.95 * rows + 0.2), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     colours = colormaps["hsv"]
     for axes, (learner, seeds) in zip(grid, learners.items(), strict=False):
         for hue, places in seeds[0].paths:
@@ -294,8 +316,9 @@ def figure_of_paths(body: Body, learners: Mapping[str, Sequence[Seed]], ink: Ink
         axes.tick_params(labelsize=7)
         if not body.line:
             axes.set_aspect("equal", adjustable="box")
-    figure.supxlabel("env step" if body.line else "x", fontsize=8)
-    figure.supylabel("x" if body.line else "y", fontsize=8)
+    names = ["env step"] * body.line + [name for name, _ in body.axes]
+    figure.supxlabel(names[0], fontsize=8)
+    figure.supylabel(names[1], fontsize=8)
     return figure
 
 
