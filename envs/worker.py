@@ -108,7 +108,7 @@ def _build(message: dict[str, Any], memory_fd: int) -> Slice:
 
 
 def answer_to(rows: Slice, kind: bytes, message: Any) -> Any:
-    """What a state was asked for; None where there is nothing to tell."""
+    """Their state, where that was asked for, else None."""
     if kind == RESET:
         return rows.reset(*message)
     if kind == STATE:

@@ -22,8 +22,8 @@ and VALOR's 0.9 were not tried on any. With two thirds of its env steps DUSDi mi
 six tenths of its updates FB one on seeds 1, 2 and 4; their budgets are those with which their gates held on seeds 100
 to 104 (FB's twin was run on 100 to 103). For CSF nothing was found that is better on all of these
 (`tests/test_csf.py`); how evenly its skills turn changes by some 0.03 with how sums are rounded, too, and CI holds it
-to 0.9. Nor for MASD: with its settings one of the seeds 100 to 104 missed a gate, as with faster discriminators, and
-with half of the learning rate and twice the updates (of 100 to 103); with a smaller replay or twice the env steps three.
+to 0.9. Nor for MASD: with its settings one of the seeds 100 to 104 missed a gate, as with faster discriminators, or
+half of the learning rate and twice the updates (of 100 to 103); with a smaller replay or twice the env steps three did.
 
 A name is that of the test, with the arm behind it. The code is in `tests/`, the settings too. Where a gate does not
 hold, the number is in bold.
