@@ -95,6 +95,11 @@ def test_a_seed_is_run_and_collected_from_a_shell(tmp_path: Path):
     assert one.scores["goal_distance"] > 0 and one.scores["num_skills"] == 2
 
 
+def test_a_learner_that_is_not_of_the_body_is_an_error(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    assert board.main(["run", "--bodies", "sides", "--learners", "metra", "--out", str(tmp_path)]) == 2
+    assert "--learners metra: sides has masd" in capsys.readouterr().err
+
+
 def test_the_page_shows_every_seed_and_names_what_is_missing(tmp_path: Path):
     for seed in (0, 2):
         made_up(tmp_path, "metra", seed, visited=10.0 + seed, goal_distance=0.5)

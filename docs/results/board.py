@@ -83,11 +83,15 @@ def experiment_of(body: str, learner: str) -> str:
 
 
 def plan(given: argparse.Namespace) -> list[Entry]:
-    """What is missing, seed by seed. Errors: BadInput naming a CSV or a run of other settings."""
+    """What is missing, seed by seed. Errors: BadInput naming a CSV or run of other settings, or where none is meant."""
+    of = {body: BODIES[body].learners or LEARNERS for body in given.bodies}
+    if not any(set(given.learners) & set(learners) for learners in of.values()):
+        told = "; ".join(f"{body} has {', '.join(learners)}" for body, learners in of.items())
+        raise BadInput(f"--learners {' '.join(given.learners)}: {told}")
     jobs = []
     for seed, body in ((s, b) for s in given.seeds for b in given.bodies if s in BODIES[b].seeds):
         for learner in given.learners:
-            if learner not in (BODIES[body].learners or LEARNERS):
+            if learner not in of[body]:
                 continue
             name = name_of(body, learner, seed)
             job = Entry(name, seed, experiment_of(body, learner), given.out.resolve() / name, None, body, learner)
