@@ -32,7 +32,8 @@ CALIBRATED_MAZE = (
     "Settings were tried on seed 100, once each, and kept. There skills of DIAYN, METRA and CSF, and SAC with actions "
     "held for 5 env steps, reached all goals; flat SAC (its temperature starting at 0.1 or at 1) and the untrained "
     "skill network none. So the claim is against these, and that a held action of this body is as good as a skill is "
-    "no surprise. Flat PPO was not tried; seen afterwards, it reaches all goals on four seeds of five: skills are not needed here."
+    "no surprise. Flat PPO was not tried; seen afterwards, it reaches all goals on four seeds of five: skills "
+    "are not needed here."
 )
 
 
