@@ -151,16 +151,16 @@ def envpools(body: str, threads: int) -> Measure:
 
 def case(body: str, cores: int) -> list[Contender]:
     of, held = {"body": body}, Goal(0.8)
+    asynchronous = Contender("Gymnasium AsyncVectorEnv", gymnasiums, of | {"kind": "async"}, None, cores)
     found = [
         Contender("skillrl", ours, of | {"workers": cores}, cores=cores),
         Contender("mujoco.rollout", raw, of | {"threads": cores, "at_once": 25}, held, cores),
         Contender("mujoco.rollout, a call a step", raw, of | {"threads": cores, "at_once": 1}, None, cores),
         Contender("Gymnasium SyncVectorEnv", gymnasiums, of | {"kind": "sync"}, Goal(1.5), cores),
-        Contender("Gymnasium AsyncVectorEnv", gymnasiums, of | {"kind": "async"}, None, cores),
+        *([asynchronous] if cores > 1 else []),
         Contender("EnvPool", envpools, of | {"threads": cores}, Goal(1.0), cores, needs="envpool"),
     ]
     if cores == 1:
-        del found[4]  # of several processes
         return [*found, Contender("mj_step alone", alone, of, None, cores, limit=True)]
     return [*found, Contender("mj_step in two processes", called_up, of | {"workers": cores}, None, cores, limit=True)]
 

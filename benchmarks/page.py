@@ -57,10 +57,10 @@ LIMITS = """## Limits
 
 - Speeds are of the machine named at each table; ratios carry over to like machines, absolute numbers don't. What else
   ran is told by the load before the first round: on an idle machine it is near 0.
-- Two threads are as fast as the way between their cores' caches: the update of sac_update took 5.8 ms in some processes
-  and 8.4 ms in others, and could change within a process that went on doing the same. In the slow state all that reads
-  what the other core wrote is slow (100 updates under `torch.profiler`: Adam 0.53 ms for 0.12, copies 0.75 for 0.34,
-  products 4.6 for 3.6). Where a virtual machine's cores lie is not ours to choose; peers have it too.
+- Two threads differ from process to process (SAC on two cores, above: 98 to 141 env steps a second by the round), and
+  at times within one that goes on doing the same. Profiled in both states, what reads what the other core wrote is
+  slower in one of them: Adam and copies most, products least. So it seems to be the way between the cores' caches.
+  Where a virtual machine's cores lie is not ours to choose; peers have it too.
 - Peers run with their defaults but for what each section names; they may be faster with settings of their own.
 - A first call's costs (imports, compilation) are left out, for all contenders.
 - CPU times of worker processes are in units of 10 ms of the kernel's clock, per measurement and process."""

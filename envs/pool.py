@@ -142,16 +142,12 @@ class Pool:
     def _together(self, do: Callable[[Slice], Any]) -> list[Any]:
         """What our own share comes to, and what the others answer, which is read even where ours raises."""
         self._interrupted = True  # until all is done: a Ctrl-C in between leaves answers in the sockets
-        mine, failed = [], None
-        if self._own is not None:
-            try:
-                mine = [do(self._own)]
-            except Exception as error:
-                failed = error
-        answers = self._answers()
-        if failed is not None:
-            raise failed
-        return [*mine, *answers]
+        try:
+            mine = [] if self._own is None else [do(self._own)]
+        except Exception:
+            self._answers()
+            raise
+        return [*mine, *self._answers()]
 
     def _answers(self) -> list[Any]:
         """One answer from each worker. All are read before an error is raised, so that none stays behind."""

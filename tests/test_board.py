@@ -8,7 +8,7 @@ import board
 import board_page
 import numpy as np
 import pytest
-from board_page import BODIES, PATHS, POINTS, SCORES, name_of, read_all, read_seed, write_seed
+from board_seeds import BODIES, PATHS, POINTS, SCORES, name_of, paths_of, read_all, read_seed, write_seed
 from omegaconf import OmegaConf
 from settings import compose
 from studies import DATA, RESULTS, ROOT
@@ -44,7 +44,8 @@ def test_the_learners_stand_on_equal_terms(body: str, learner: str):
     budget, own = config["pretrain"], config["learner"]
     assert own["_target_"].rpartition(".")[0].startswith("skillrl.learners.")
     assert config["env"]["_target_"] == OmegaConf.load(ROOT / f"conf/env/{BODIES[body].env}.yaml")["_target_"]
-    assert budget["env_steps"] == BODIES[body].env_steps and own["hidden_dims"] == [*BODIES[body].hidden_dims]
+    assert budget["env_steps"] == BODIES[body].env_steps
+    assert own["hidden_dims"] == ([64, 64] if body == "sides" else [256, 256])
     if learner != "valor":  # which learns from whatever is fresh
         updates = budget["updates"] * own.get("agent_updates", 1)
         transitions = own["batch_size"] * own.get("length", 1)  # of sequences
@@ -159,6 +160,15 @@ def test_paths_are_thinned_to_the_rollouts_own_length(tmp_path: Path):
     assert rows[0]["y"] == "1.000"
 
 
+def test_paths_are_drawn_of_every_skill(tmp_path: Path):
+    """Two skills, dealt in turn: every second rollout is of the same one."""
+    (tmp_path / "eval").mkdir()
+    arrays = {"coordinates": np.zeros((48, 51, 4)), "length": np.full(48, 50), "spread": np.arange(48)}
+    np.savez(tmp_path / "eval" / "trajectories.npz", **arrays, z=np.arange(48) % 2)
+    drawn = {row["path"]: row["hue"] for row in board.paths(tmp_path, BODIES["sides"])}
+    assert sorted(drawn.values()) == ["0.000"] * (PATHS // 2) + ["0.500"] * (PATHS // 2)
+
+
 def test_paths_on_a_line_are_drawn_over_time(tmp_path: Path):
     """Its coordinates have a y of 0, which is no place."""
     (tmp_path / "eval").mkdir()
@@ -167,6 +177,6 @@ def test_paths_on_a_line_are_drawn_over_time(tmp_path: Path):
     arrays = {"coordinates": places, "length": np.full(24, 50), "spread": np.arange(24), "z": np.arange(24)}
     np.savez(tmp_path / "eval" / "trajectories.npz", **arrays)
     rows = board.paths(tmp_path, BODIES["half_cheetah"])
-    (_, places_over_time), *others = board_page.paths_of(rows)
+    (_, places_over_time), *others = paths_of(rows)
     assert len(others) == PATHS - 1
     assert places_over_time[[0, -1]].tolist() == [[0.0, 0.0], [50.0, 25.0]]

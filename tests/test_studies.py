@@ -9,7 +9,7 @@ import judge
 import make
 import numpy as np
 import pytest
-from claims import Gap, Ratio
+from claims import Gap, Ratio, SureRatio
 from collect import collect
 from made_up_results import a_run, seed_csv, study_csvs
 from matplotlib.ticker import PercentFormatter
@@ -183,6 +183,16 @@ def test_a_gap_of_any_size_must_still_be_one():
     assert not Gap(0).judge(other, [10 + x for x in ours], str).holds
     with pytest.raises(ValueError, match="1 and 5 seeds: too few"):
         Gap(0).judge([1.0], other, str)
+
+
+def test_a_sure_ratio_is_large_enough_and_no_chance():
+    other, told = [1.0, 2.0, 3.0, 4.0, 5.0], "{:.1f}".format
+    assert SureRatio(1.5).judge([4 * x for x in (2.8, 2.9, 3.0, 3.1, 3.2)], other, told).holds
+    by_chance, too_little = [0.0, 0.0, 0.0, 0.0, 50.0], [1.4 * 3] * 5
+    assert Ratio(1.5).judge(by_chance, other, told).holds and not SureRatio(1.5).judge(by_chance, other, told).holds
+    even = [3.0, 3.1, 2.9, 3.05, 2.95]
+    assert Gap(0).judge(too_little, even, told).holds and not SureRatio(1.5).judge(too_little, even, told).holds
+    assert "at least 1.5 times that of diayn" in SureRatio(1.5).rule("coverage", told, "that of diayn")
 
 
 # ---- pages

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from board_page import BODIES, NAME, PATHS, POINTS, SCORES, SEEDS, Body, make, name_of, read_seed, write_seed
+from board_page import make
+from board_seeds import BODIES, NAME, PATHS, POINTS, SCORES, SEEDS, Body, name_of, read_seed, write_seed
 from collect import split
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf

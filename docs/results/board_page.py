@@ -1,180 +1,22 @@
-"""The page of the board: what the CSV of a seed holds, and the text and the figures that are made of it.
+"""The page of the board: the text and the figures that are made of the CSVs."""
 
-    body,learner,seed,settings,phase,env_steps,num_skills,...,visited,...,path,hue,x,y
-    point,metra,0,5be1c0de,end,50016,,...,401,...
-    point,metra,0,5be1c0de,training,1024,,...,12,...
-    point,metra,0,5be1c0de,path,10,,...,3,0.25,1.200,-0.731
-
-One row of the end, with all scores; rows of the training; and places along some rollouts of the skills.
-"""
-
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from board_seeds import BODIES, NAME, Body, Found, Seed, read_all
 
-from skillrl.atomic import write
 from skillrl.comparison.markdown import picture, table
 from skillrl.errors import BadInput
-from skillrl.evaluation.statistics import ERRORS, claim, mean_and_se
 from skillrl.evaluation.theme import save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAME = "board"
-PATHS, POINTS = 24, 11  # rollouts that are drawn, and places of each
-COLUMNS_OF_PANELS = 4
-
-
-@dataclass(frozen=True)
-class Claimed:
-    """Each of ``learners`` covers ``least`` times the cells of ``against``, and surely more."""
-
-    learners: tuple[str, ...]
-    against: str
-    least: float
-
-
-@dataclass(frozen=True)
-class Body:
-    """env: of ``conf/env``. learners: None is all that there are but those of teams. part: of the observation, where it
-    is. axes: what is drawn, and which coordinates that is: one is drawn over time."""
-
-    env: str
-    title: str
-    env_steps: int
-    learners: tuple[str, ...] | None = None
-    part: str = "xy"
-    axes: tuple[tuple[str, int], ...] = (("x", 0), ("y", 1))
-    hidden_dims: tuple[int, ...] = (256, 256)
-    seeds: tuple[int, ...] = (0, 1, 2)
-    claim: Claimed | None = None
-
-    @property
-    def heading(self) -> str:
-        return f"{self.title}, {self.env_steps:,} env steps"
-
-    @property
-    def line(self) -> bool:
-        """Paths are drawn over time."""
-        return len(self.axes) == 1
-
-
-LINE = (("x", 0),)
-BODIES = {
-    "point": Body("point", "Point", 50_000),
-    "sides": Body(
-        "sides",
-        "Two on a line",
-        64_000,
-        ("masd",),
-        axes=(("x of one", 0), ("x of the other", 2)),
-        hidden_dims=(64, 64),
-    ),
-    "half_cheetah": Body("half_cheetah", "HalfCheetah", 300_000, part="x", axes=LINE),
-    "ant": Body("ant", "Ant", 1_000_000, ("csf", "dads", "diayn", "lsd", "metra")),
-    "half_cheetah_2m": Body(
-        "half_cheetah",
-        "HalfCheetah",
-        2_000_000,
-        ("csf", "diayn", "metra"),
-        part="x",
-        axes=LINE,
-        seeds=(0, 1, 2, 3, 4),
-        claim=Claimed(("metra", "csf"), "diayn", least=1.5),
-    ),
-}
-SEEDS = sorted({seed for body in BODIES.values() for seed in body.seeds})
-SCORES = (
-    *("num_skills", "coverage_cell", "state_coverage", "state_coverage_untrained", "visited"),
-    *("discriminability", "discriminability_untrained", "discriminability_permuted", "discriminability_alone"),
-    "effective_skills",
-    *("goal_distance", "seconds"),
-)
-CONSTANT = ("body", "learner", "seed", "settings")
-COLUMNS = (*CONSTANT, "phase", "env_steps", *SCORES, "path", "hue", "x", "y")
-Row = dict[str, str]
 Ink = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Seed:
-    """scores: what was measured, of ``SCORES``. training: env steps and visited cells. paths: (hue, places (P, D))."""
-
-    body: str
-    learner: str
-    seed: int
-    settings: str
-    scores: Mapping[str, float]
-    training: tuple[np.ndarray, np.ndarray]
-    paths: Sequence[tuple[float, np.ndarray]]
-
-
-Found = Mapping[str, Mapping[str, Sequence[Seed]]]  # body → learner → seeds
-
-
-def name_of(body: str, learner: str, seed: int) -> str:
-    return f"{body}-{learner}-s{seed}"
-
-
-# ---- the CSVs
-
-
-def write_seed(path: Path, rows: Sequence[Row]) -> None:
-    """Whole or not at all."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, text.getvalue())
-
-
-def read_seed(path: Path) -> Seed:
-    """Errors: BadInput naming the file where it is not what ``write_seed`` wrote for that name."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    try:
-        ((body, learner, seed, settings),) = {tuple(row[key] for key in CONSTANT) for row in rows}
-        if body not in BODIES or path.stem != name_of(body, learner, int(seed)):
-            raise ValueError(f"{body}, {learner}, seed {seed}")
-        of = {phase: [row for row in rows if row["phase"] == phase] for phase in ("end", "training", "path")}
-        (end,) = of["end"]
-        scores = {name: float(end[name]) for name in SCORES if end.get(name)}
-        steps, visited = (np.array([float(r[key]) for r in of["training"]]) for key in ("env_steps", "visited"))
-        return Seed(body, learner, int(seed), settings, scores, (steps, visited), paths_of(of["path"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{path} is not the CSV of a seed: {error}") from error
-
-
-def paths_of(rows: Sequence[Row]) -> list[tuple[float, np.ndarray]]:
-    """A line has a length, and time as its second axis."""
-    found: dict[str, tuple[float, list[tuple[float, float]]]] = {}
-    for row in rows:
-        found.setdefault(row["path"], (float(row["hue"]), []))[1].append(
-            (float(row["x"]), float(row["y"])) if row["y"] else (float(row["env_steps"]), float(row["x"]))
-        )
-    return [(hue, np.array(places)) for hue, places in found.values()]
-
-
-def read_all(folder: Path) -> Found:
-    """All that is there. Errors: BadInput naming what was made with other settings than its other seeds."""
-    found: dict[str, dict[str, list[Seed]]] = {body: {} for body in BODIES}
-    for one in sorted(map(read_seed, folder.glob("*.csv")), key=lambda one: (one.learner, one.seed)):
-        same = found[one.body].setdefault(one.learner, [])
-        if any(other.settings != one.settings for other in same):
-            raise BadInput(f"{folder}: the seeds of {one.learner} on {one.body} were made with different settings")
-        same.append(one)
-    return found
-
-
-# ---- the page
+COLUMNS_OF_PANELS = 4
 
 
 def make(data: Path, out: Path) -> Path:
@@ -248,27 +90,24 @@ def of_body(name: str, learners: Mapping[str, Sequence[Seed]]) -> list[str]:
         f"Rollouts of seed {first}, coloured by skill; where z is continuous, by its direction.",
         visited if len(learners) > 1 else "",
         table(head, rows),
-        judged(body.claim, learners) if body.claim else "",
+        judged(body, learners),
     ]
 
 
-def judged(claimed: Claimed, learners: Mapping[str, Sequence[Seed]]) -> str:
-    """What is claimed of the coverage, and whether it holds."""
-    rule = (
-        f"Claim: {' and '.join(claimed.learners)} each have at least {claimed.least:g} times the coverage of "
-        f"{claimed.against}, by the means of the seeds, and more by at least {ERRORS:g} pooled standard errors."
-    )
-    of = {name: [one.scores["state_coverage"] for one in seeds] for name, seeds in learners.items()}
-    rows, other = [], of.get(claimed.against, [])
-    for name in claimed.learners:
-        found = claim(of.get(name, []), other, (claimed.least - 1) * mean_and_se(other)[0]) if other else None
-        if found is None:
-            return f"{rule}\n\n**Not settled**: seeds are missing."
-        ratio = mean_and_se(of[name])[0] / mean_and_se(other)[0]
-        told = [f"{ratio:.2f}", f"{found.gap:+.1f}", f"{found.se:.1f}", f"{found.gap_in_se:.1f}"]
-        rows.append([name, *told, "yes" if found.holds else "**no**"])
-    head = [f"Against {claimed.against}", "Ratio", "Gap", "Pooled SE", "Gap / SE", "Holds"]
-    return f"{rule}\n\n{table(head, rows)}"
+def judged(body: Body, learners: Mapping[str, Sequence[Seed]]) -> str:
+    """What is claimed of the coverage, and whether it holds: judged with every seed there."""
+    if body.claim is None:
+        return ""
+    claim, against, told = body.claim.claim, body.claim.against, "{:.1f}".format
+    seeds = ", ".join(map(str, body.seeds))
+    who = " and ".join(body.claim.learners)
+    rule = f"Claim of {who}, each: {claim.rule('coverage', told, f'that of {against}')}, over seeds {seeds}."
+    cells = {name: [one.scores["state_coverage"] for one in found] for name, found in learners.items()}
+    if any(len(cells.get(name, ())) < len(body.seeds) for name in (against, *body.claim.learners)):
+        return f"{rule}\n\n**Not settled**: seeds are missing."
+    verdicts = {name: claim.judge(cells[name], cells[against], told) for name in body.claim.learners}
+    rows = [[name, *one.cells, "yes" if one.holds else "**no**"] for name, one in verdicts.items()]
+    return f"{rule}\n\n{table([f'Against {against}', *claim.head, 'Holds'], rows)}"
 
 
 def cells_of(seeds: Sequence[Seed]) -> list[str]:

@@ -12,6 +12,8 @@ from skillrl.evaluation.statistics import ERRORS, claim, mean_and_se
 
 Told = Callable[[float], str]
 """A measure's number, as it is written."""
+OTHERS = "that of every other arm"
+SURELY = f"at least {ERRORS:g} pooled standard errors"
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class Judged:
 class Claim(Protocol):
     head: tuple[str, ...]
 
-    def rule(self, what: str, told: Told) -> str:
-        """What is claimed of the measure ``what``, as the end of a sentence."""
+    def rule(self, what: str, told: Told, other: str = OTHERS) -> str:
+        """What is claimed of the measure ``what`` beside ``other``, as the end of a sentence."""
         ...
 
     def judge(self, ours: Sequence[float], other: Sequence[float], told: Told) -> Judged:
@@ -41,11 +43,10 @@ class Gap:
     effect: float
     head = ("Gap", "Pooled SE", "Gap / SE")
 
-    def rule(self, what: str, told: Told) -> str:
-        surely = f"at least {ERRORS:g} pooled standard errors"
+    def rule(self, what: str, told: Told, other: str = OTHERS) -> str:
         if not self.effect:
-            return f"the {what} is above that of every other arm by {surely}"
-        return f"the {what} is at least {self.effect:g} above that of every other arm, and {surely}"
+            return f"the {what} is above {other} by {SURELY}"
+        return f"the {what} is at least {self.effect:g} above {other}, and {SURELY}"
 
     def judge(self, ours: Sequence[float], other: Sequence[float], told: Told) -> Judged:
         found = claim(ours, other, self.effect)
@@ -62,10 +63,24 @@ class Ratio:
     least: float
     head = ("Ratio",)
 
-    def rule(self, what: str, told: Told) -> str:
-        return f"the mean {what} is at least {self.least:g} times that of every other arm, which must be above 0"
+    def rule(self, what: str, told: Told, other: str = OTHERS) -> str:
+        return f"the mean {what} is at least {self.least:g} times {other}, which must be above 0"
 
     def judge(self, ours: Sequence[float], other: Sequence[float], told: Told) -> Judged:
         mean, base = mean_and_se(ours)[0], mean_and_se(other)[0]
         ratio = mean / base if base > 0 else math.nan
         return Judged(ratio >= self.least, [f"{ratio:.2f}" if base > 0 else "none"])
+
+
+@dataclass(frozen=True)
+class SureRatio(Ratio):
+    """A ratio, and a gap of 3 pooled standard errors. Errors: under 5 seeds."""
+
+    head = (*Ratio.head, *Gap.head)  # type: ignore[assignment]
+
+    def rule(self, what: str, told: Told, other: str = OTHERS) -> str:
+        return f"{super().rule(what, told, other)}, and above it by {SURELY}"
+
+    def judge(self, ours: Sequence[float], other: Sequence[float], told: Told) -> Judged:
+        ratio, gap = super().judge(ours, other, told), Gap(0).judge(ours, other, told)
+        return Judged(ratio.holds and gap.holds, [*ratio.cells, *gap.cells])
