@@ -14,7 +14,7 @@ ROUNDS = ["pretrain.collect=3200", "pretrain.updates=100", "runtime=gpu", "runti
 def skillrl(graph: bool) -> Measure:
     import ours
 
-    state = ours.begun([*METRA, *ROUNDS, f"runtime.cuda_graph={str(graph).lower()}"])
+    state = ours.begun([*METRA, *ROUNDS, f"runtime.graph={str(graph).lower()}"])
     watch = Watch()
     env = state.collector.env
     env.step_async, env.step_wait = watch("physics", env.step_async), watch("physics", env.step_wait)

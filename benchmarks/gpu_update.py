@@ -18,7 +18,7 @@ def skillrl(overrides: list[str], graph: bool, updates: int) -> Measure:
 
     from skillrl.training import learn
 
-    state = ours.begun([*overrides, *ON_GPU, f"pretrain.updates={updates}", f"runtime.cuda_graph={str(graph).lower()}"])
+    state = ours.begun([*overrides, *ON_GPU, f"pretrain.updates={updates}", f"runtime.graph={str(graph).lower()}"])
     ours.go_on(state, 1024)
     return finished(lambda: learn(state), updates)
 

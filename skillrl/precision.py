@@ -6,32 +6,35 @@ of a distribution), losses, gradients, parameters and optimisers. So are layers 
 those of recurrent models, convolutions, and products that are no layer's.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skillrl.cpu_graph import CpuGraph
 from skillrl.cuda_graph import CudaGraph
-from skillrl.data.replay import Replay
 from skillrl.learners.base import Learner
 from skillrl.runtime import Runtime
-from skillrl.spec import Metrics, Need
+from skillrl.spec import Metrics
 from skillrl.training import Updating, one_by_one
 
 
 def updating(runtime: Runtime) -> Updating:
     """How a round's updates are made on this machine; to be asked anew for each learner."""
     each = in_bfloat16 if runtime.precision == "bfloat16" else one_by_one
-    return CudaGraph(each) if runtime.cuda_graph else each
+    if not runtime.graph:
+        return each
+    return CpuGraph(each) if runtime.device == "cpu" else CudaGraph(each)
 
 
-def in_bfloat16(learner: Learner, data: Replay, needs: Mapping[str, Need], count: int) -> Metrics:
+def in_bfloat16(learner: Learner, *given: Any) -> Metrics:
     """``one_by_one``, with the products of hidden layers rounded."""
     with rounded(hidden_layers(learner)):
-        return one_by_one(learner, data, needs, count)
+        return one_by_one(learner, *given)
 
 
 def hidden_layers(network: nn.Module) -> Iterator[nn.Linear]:

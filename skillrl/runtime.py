@@ -51,7 +51,8 @@ class Runtime:
         threads: CPU threads of torch. More than one may change results in the last bits.
         workers: processes that step the envs, this one included unless it learns meanwhile (``overlap``). Configs may
             say auto for either: a run then chooses (``skillrl.cores``).
-        cuda_graph: whether a round's updates are captured once and replayed, on a GPU.
+        graph: whether updates are noted once and done again, the same to the bit: on a GPU a round of them as one CUDA
+            graph, on a CPU one as a list of operations.
         precision: float32, or bfloat16 for the products of hidden layers in updates (``skillrl.precision``). Another
             precision learns something else, so it is one of a run's settings.
         trusted: packages beyond the allow-list whose classes a config may name. Read from the command line only.
@@ -60,19 +61,15 @@ class Runtime:
     device: str = "cpu"
     threads: int = 1
     workers: int = 0
-    cuda_graph: bool = False
+    graph: bool = True
     precision: str = "float32"
     trusted: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         _check_count("threads", self.threads, 1)
         _check_count("workers", self.workers, 0)
-        if not isinstance(self.cuda_graph, bool):
-            raise ValueError(f"runtime.cuda_graph is {self.cuda_graph!r}: it must be true or false")
-        if self.cuda_graph and self.device == "cpu":
-            raise ValueError(
-                "runtime.cuda_graph is true, but runtime.device is cpu: take runtime=gpu, or set it to false"
-            )
+        if not isinstance(self.graph, bool):
+            raise ValueError(f"runtime.graph is {self.graph!r}: it must be true or false")
         if self.precision not in PRECISIONS:
             raise ValueError(f"runtime.precision is {self.precision!r}: it must be {' or '.join(PRECISIONS)}")
         if isinstance(self.trusted, str) or not all(isinstance(name, str) for name in self.trusted):

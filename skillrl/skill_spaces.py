@@ -82,7 +82,7 @@ class Discrete:
         """One-hot, (..., n)."""
         if self.n == 1:
             return torch.zeros(*z.shape, 0, device=z.device)
-        return F.one_hot(z, self.n).float()
+        return one_hot(z, self.n)
 
     def enumerate(self, n: int | None = None) -> Tensor:
         """All skills in order, dealt round until there are ``n``."""
@@ -103,7 +103,7 @@ class Discrete:
         """One-hot, centred, so that the skills' mean is no direction (LSD and METRA; Park et al. 2022, 2024)."""
         if self.n == 1:
             raise ValueError("skill_space.n is 1: one skill has no direction, take at least 2")
-        return (F.one_hot(z, self.n).float() - 1 / self.n) * (self.n / (self.n - 1))
+        return (one_hot(z, self.n) - 1 / self.n) * (self.n / (self.n - 1))
 
     def toward(self, direction: Tensor) -> Tensor:
         return direction.argmax(-1)
@@ -158,7 +158,7 @@ class MultiDiscrete:
 
     def embed(self, z: Tensor) -> Tensor:
         """One-hots side by side, (..., factors · n)."""
-        return F.one_hot(z, self.n).flatten(-2).float()
+        return one_hot(z, self.n).flatten(-2)
 
     def enumerate(self, n: int | None = None) -> Tensor:
         """All combinations in order, dealt round until there are ``n``; uncounted, ``n`` (16) fixed draws."""
@@ -184,7 +184,7 @@ class MultiDiscrete:
 
     def direction(self, z: Tensor) -> Tensor:
         """Each factor's one-hot, centred as that of ``Discrete``."""
-        return ((F.one_hot(z, self.n).float() - 1 / self.n) * (self.n / (self.n - 1))).flatten(-2)
+        return ((one_hot(z, self.n) - 1 / self.n) * (self.n / (self.n - 1))).flatten(-2)
 
     def toward(self, direction: Tensor) -> Tensor:
         return direction.unflatten(-1, (self.factors, self.n)).argmax(-1)
@@ -268,7 +268,7 @@ class Sphere(Continuous):
 
     def project(self, action: Tensor) -> Tensor:
         norm = action.norm(dim=-1, keepdim=True)
-        axis = F.one_hot(torch.zeros(action.shape[:-1], dtype=torch.int64, device=action.device), self.dim).float()
+        axis = one_hot(torch.zeros(action.shape[:-1], dtype=torch.int64, device=action.device), self.dim)
         return torch.where(norm > 0, action / norm.clamp(min=1e-12), axis)
 
     def toward(self, direction: Tensor) -> Tensor:
@@ -367,7 +367,7 @@ class Hybrid:
 
     def embed(self, z: Tensor) -> Tensor:
         """The family one-hot and the parameter, (..., n + dim)."""
-        return torch.cat([F.one_hot(self.family(z), self.n).float(), self.parameter(z)], -1)
+        return torch.cat([one_hot(self.family(z), self.n), self.parameter(z)], -1)
 
     def enumerate(self, n: int | None = None) -> Tensor:
         """``n`` (16) fixed draws, the families dealt round."""
@@ -390,3 +390,12 @@ class Hybrid:
 
     def toward(self, direction: Tensor) -> Tensor:
         raise ValueError(NO_DIRECTIONS)
+
+
+def one_hot(z: Tensor, n: int) -> Tensor:
+    """(...) whole numbers below ``n`` → (..., n) float32. torch's own reads all values on the CPU first, to check them;
+    here too one out of range is an error.
+
+    Errors: RuntimeError.
+    """
+    return torch.zeros(*z.shape, n, device=z.device).scatter_(-1, z.unsqueeze(-1), 1.0)

@@ -15,7 +15,6 @@ from skillrl.errors import BadInput, bad_input
 from skillrl.learners.base import Learner
 from skillrl.learners.choreographer import ChoreographerPolicy
 from skillrl.precision import in_bfloat16
-from skillrl.runtime import Runtime
 from skillrl.skill_policy import ActorPolicy, SkillPolicy
 from skillrl.skill_spaces import Box, Codebook, Discrete, Hybrid
 from skillrl.spec import Batch, Field, Need, Spec
@@ -162,8 +161,3 @@ def test_what_is_fresh_is_learnt_from_without_a_graph():
     both: Any = Counting()
     CudaGraph()(both, both, {"fresh": Need("fresh", 8)}, 2)
     assert both.updates == 2
-
-
-def test_a_graph_needs_a_gpu():
-    with pytest.raises(ValueError, match=r"^runtime\.cuda_graph is true, but runtime\.device is cpu"):
-        Runtime(cuda_graph=True)

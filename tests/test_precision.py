@@ -17,6 +17,7 @@ from torch.nn import functional as F
 import train as train_script
 from skillrl import precision
 from skillrl.config import complete
+from skillrl.cpu_graph import CpuGraph
 from skillrl.cuda_graph import CudaGraph
 from skillrl.layers import mlp
 from skillrl.learners.diayn import DIAYN
@@ -163,10 +164,12 @@ def test_every_learner_learns_in_bfloat16(name: str, monkeypatch: pytest.MonkeyP
 
 
 def test_float32_is_one_by_one_and_a_graph_holds_either():
-    assert updating(Runtime()) is one_by_one and updating(Runtime(precision="bfloat16")) is in_bfloat16
-    captured = [updating(Runtime(device="cuda", cuda_graph=True, precision=how)) for how in ("float32", "bfloat16")]
-    assert all(isinstance(one, CudaGraph) for one in captured)
-    assert [one.updating for one in captured] == [one_by_one, in_bfloat16]  # type: ignore[attr-defined]
+    ways = {"float32": one_by_one, "bfloat16": in_bfloat16}
+    for name, way in ways.items():
+        assert updating(Runtime(precision=name, graph=False)) is way
+        for device, graph in (("cpu", CpuGraph), ("cuda", CudaGraph)):
+            found = updating(Runtime(device=device, precision=name))
+            assert isinstance(found, graph) and found.updating is way
 
 
 # ---- a run

@@ -136,12 +136,15 @@ PRETRAINED = sorted({path.stem for path in (CONF / "experiment" / "small").glob(
 
 
 @pytest.mark.parametrize("name", PRETRAINED)
-def test_every_learner_goes_on_exactly(name: str, tmp_path: Path):
-    """From its small experiment, with whatever its checkpoint holds beside networks: counters, means, slow copies."""
+def test_every_learner_goes_on_exactly(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """From its small experiment, with whatever its checkpoint holds beside networks: counters, means, slow copies. One
+    makes each of its updates anew, the other notes one and does it again, as does the resumed run."""
     small = [f"experiment=small/{name}", "pretrain.warmup=160", "evaluate=false", "logger.every=160"]
-    for run, steps in (("long", 1600), ("short", 800)):
-        assert main(*small, f"pretrain.env_steps={steps}", f"hydra.run.dir={tmp_path / run}") == 0
+    for run, steps, graph in (("long", 1600, False), ("short", 800, True)):
+        run_at = [f"pretrain.env_steps={steps}", f"runtime.graph={graph}", f"hydra.run.dir={tmp_path / run}"]
+        assert main(*small, *run_at) == 0
     assert main(f"resume={tmp_path / 'short'}", "pretrain.env_steps=1600") == 0
+    assert "runtime.graph" not in caplog.text
     assert rows(tmp_path / "short") == rows(tmp_path / "long")
     assert int(rows(tmp_path / "long")[-1]["grad_steps"]) > int(rows(tmp_path / "long")[3]["grad_steps"])
     models = [(tmp_path / run / "skills" / "model.safetensors").read_bytes() for run in ("short", "long")]

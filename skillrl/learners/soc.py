@@ -36,7 +36,7 @@ from skillrl.learners.base import Batches, Learner
 from skillrl.networks import EpsilonGreedy
 from skillrl.skill_policy import SkillPolicy
 from skillrl.skill_spaces import Discrete as OneSkill
-from skillrl.skill_spaces import SkillSpace
+from skillrl.skill_spaces import SkillSpace, one_hot
 from skillrl.spec import Batch, Carry, Discrete, Field, Metrics, Need, Spec
 
 
@@ -147,9 +147,9 @@ class SoCPolicy(SkillPolicy):
 
     def inputs(self, obs: Tensor, heard: Tensor) -> Tensor:
         """obs (B, obs_dim), the words of all agents (B, A) → what each of them is given, (B, A, widest)."""
-        said = [F.one_hot(heard[..., i], words) for i, words in enumerate(self.words)]
+        said = [one_hot(heard[..., i], words) for i, words in enumerate(self.words)]
         nothing = torch.zeros_like(obs[..., :1])
-        return torch.cat([obs.float(), *(one.float() for one in said), nothing.float()], -1)[..., self.index]
+        return torch.cat([obs.float(), *said, nothing.float()], -1)[..., self.index]
 
     def initial(self, n: int) -> Carry:
         return (torch.zeros(n, len(self.words), dtype=torch.int64, device=self.index.device),)

@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from skillrl.models.encoder import layers
+from skillrl.skill_spaces import one_hot
 from skillrl.spec import Metrics
 
 DECAY = 0.99  # of the averages
@@ -63,7 +64,7 @@ class Codes(nn.Module):
     @torch.no_grad()
     def follow(self, encoded: Tensor) -> None:
         """Move the codes towards the means of the encoded (N, dim) that are nearest to them."""
-        mine = F.one_hot(self.nearest(encoded), len(self.codes)).to(encoded.dtype)  # (N, n)
+        mine = one_hot(self.nearest(encoded), len(self.codes))  # (N, n)
         used = mine.sum(0)
         self.uses += used
         self.counts.lerp_(used, 1 - DECAY)
