@@ -51,8 +51,7 @@ def watched(state: Any) -> Clock:
     for method in ("send", "receive"):
         clock.watch(collector, method, "acting")
     clock.watch(state.data, "add", "replay")
-    clock.watch(state.data, "sample", "replay")
-    clock.watch(state.learner, "update", "update")
+    clock.watch(state.updating, "update", "update")
     return clock
 
 
@@ -110,10 +109,11 @@ BENCHMARK = Benchmark(
     notes=(
         "`python train.py` with its defaults, and with `env=half_cheetah`: DIAYN, 8 environments in the training's "
         "own process, an update each 8 env steps, one core and one thread. Stages add up to the round; kinds cut it "
-        "the other way. Physics is the simulator's step (the point's few lines of numpy, HalfCheetah's `mj_step` and "
-        "the copying of its state), the rest of the env step observation, reward, autoreset and infos. Optimisers are "
-        "Adam and the target network. Operations' own times are the profiler's, which slows the small ones: "
-        "*other operations* is too large and Python's share, what remains, too small."
+        "the other way. An update draws its own data, replay is what is put there. Physics is the simulator's step "
+        "(the point's few lines of numpy, HalfCheetah's `mj_step` and the copying of its state), the rest of the env "
+        "step observation, reward, autoreset and infos. Optimisers are Adam and the target network. Operations' own "
+        "times are the profiler's, which slows the small ones: *other operations* is too large and Python's share, "
+        "what remains, too small."
     ),
     cases={
         "python train.py": [Contender("skillrl", breakdown, {"overrides": []}, cores=1)],

@@ -37,9 +37,7 @@ def updating(learner: str) -> Measure:
     batches = state.data.sample(state.learner.needs())
     state.learner.look(state.data)
 
-    def update() -> Any:
-        return state.learner.update(batches)
-
+    update = ours.updates(state, lambda: batches)
     with FlopCounterMode(display=False) as counter:
         update()
     needed = counter.get_total_flops()

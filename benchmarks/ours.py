@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 from measured import ROOT
@@ -45,6 +46,12 @@ def begun(overrides: Sequence[str]) -> Any:
     state = begin(env=env, learner=learner, data=data, schedule=Schedule(0, **budget), seed=config["seed"])
     state.updating = updating(runtime)
     return state
+
+
+def updates(state: Any, batches: Callable[[], Any]) -> Callable[[], Any]:
+    """Of its learner, as its run makes them, each from what ``batches`` gives."""
+    needs, data = state.learner.needs(), SimpleNamespace(sample=lambda needs: batches())
+    return lambda: state.updating(state.learner, data, needs, 1)
 
 
 def go_on(state: Any, env_steps: int) -> int:

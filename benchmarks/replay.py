@@ -11,19 +11,20 @@ CONTACTS = ["env.observe=[xy,joints,velocities,contacts]"]
 
 def ours(overrides: list[str]) -> Measure:
     """Its bytes, and the CPU time of drawing and of learning, in turn on the same batches."""
-    from ours import training
+    from ours import training, updates
 
     state, _ = training(overrides)
-    needs, update = state.learner.needs(), state.learner.update
+    needs = state.learner.needs()
 
     def measure(seconds: float) -> Row:
         draw = learn = 0.0
         count, until = 0, time.perf_counter() + seconds
+        update = updates(state, lambda: batches)
         while time.perf_counter() < until:
             start = time.process_time()
             batches = state.data.sample(needs)
             middle = time.process_time()
-            update(batches)
+            update()
             draw, learn, count = draw + middle - start, learn + time.process_time() - middle, count + 1
         return {
             "bytes": state.data.bytes_per_transition(),

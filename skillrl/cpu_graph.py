@@ -8,7 +8,7 @@ before the list is trusted, one update is made both ways and compared.
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from skillrl.data.replay import Replay
-from skillrl.learners.base import Batches, Learner
-from skillrl.spec import Batch, Metrics, Need
+from skillrl.learners.base import Learner
+from skillrl.spec import Metrics, Need
 from skillrl.training import Updating, one_by_one
 
 log = logging.getLogger(__name__)
@@ -58,51 +58,49 @@ SHORTER: dict[
 
 
 class CpuGraph:
-    """In place of ``updating``: the same updates, one of them noted and done again from then on."""
+    """In place of ``updating``: the same updates, one of them noted, with the drawing of its data, and done again from
+    then on."""
 
     def __init__(self, updating: Updating = one_by_one) -> None:
         self.updating = updating
-        self.learner: Learner | None = None
+        self.of: Any = None
+        self.noted: Noted | None = None
+        self.trusted = False
 
     def __call__(self, learner: Learner, data: Replay, needs: Mapping[str, Need], count: int) -> Metrics:
         if any(need.fresh for need in needs.values()):
             return self.updating(learner, data, needs, count)
-        if learner is not self.learner:
-            self.learner, self.made = learner, 0
-            self.noted: Noted | None = None
-            self.trusted = False
-        metrics = self.updating(learner, data, needs, count, partial(self.update, learner))
+        if self.of != (of := (learner, data, dict(needs))):
+            self.of, self.made, self.noted, self.trusted = of, 0, None, False
+        metrics: Metrics = {}
+        for _ in range(count):
+            metrics = self.update(learner, partial(self.updating, learner, data, needs, 1))
         return {name: value.clone() for name, value in metrics.items()}  # the next update writes over them
 
-    def update(self, learner: Learner, batches: Batches) -> Metrics:
+    def update(self, learner: Learner, anew: Callable[[], Metrics]) -> Metrics:
+        if self.noted is not None:
+            return self.noted() if self.trusted else self.prove(learner, self.noted, anew)
         self.made += 1
-        if self.made == WARMUP + 1:
-            return self.note(learner, batches)
-        if self.noted is None or not self.noted.takes(batches):
-            return learner.update(batches)
-        return self.noted(batches) if self.trusted else self.prove(learner, self.noted, batches)
+        return self.note(learner, anew) if self.made == WARMUP + 1 else anew()
 
-    def note(self, learner: Learner, batches: Batches) -> Metrics:
+    def note(self, learner: Learner, anew: Callable[[], Metrics]) -> Metrics:
         """An update like any other, watched."""
-        batches = copied(batches)
         with Watching() as watching:
-            metrics = learner.update(batches)
+            metrics = anew()
         if watching.obstacle:
             self.give_up(learner, watching.obstacle)
         elif watching.size <= LARGEST:
-            owned = [*learner.parameters(), *learner.buffers()]
-            self.noted = Noted(watching, batches, metrics, owned)
+            self.noted = Noted(watching.operations, metrics, [*learner.parameters(), *learner.buffers()])
         return metrics
 
-    def prove(self, learner: Learner, noted: "Noted", batches: Batches) -> Metrics:
-        """An update made as ever, then taken back and done as noted: both must come to the same."""
+    def prove(self, learner: Learner, noted: "Noted", anew: Callable[[], Metrics]) -> Metrics:
+        """An update made anew, then taken back and done as noted: both must come to the same."""
         before = noted.state()
-        metrics = learner.update(batches)
-        wanted = [*noted.state(), *metrics.values()]
+        metrics = anew()
         after = noted.state()
         noted.restore(before)
-        found = noted(batches)
-        self.trusted = all(map(same, wanted, [*noted.state(), *found.values()]))
+        found = noted()
+        self.trusted = all(map(same, [*after, *metrics.values()], [*noted.state(), *found.values()]))
         if not self.trusted:
             noted.restore(after)
             self.noted = None
@@ -162,9 +160,7 @@ class Watching(TorchDispatchMode):
 class Noted:
     """An update's operations on memory of their own, which those that are done earlier leave to later ones."""
 
-    def __init__(self, watching: Watching, batches: Batches, metrics: Metrics, owned: list[Tensor]):
-        operations = watching.operations
-        self.form, self.taken = form(batches), [tensor for _, tensor in entries(batches)]
+    def __init__(self, operations: list[Operation], metrics: Metrics, owned: list[Tensor]):
         given = [leaf for each in operations for leaf in tree_leaves((each.arguments, each.named))]
         self.generators = list({id(leaf): leaf for leaf in given if isinstance(leaf, Generator)}.values())
         written = {place(tensor) for operation in operations for tensor in written_by(operation)}
@@ -180,15 +176,10 @@ class Noted:
         self.metrics = {name: self._mine(tensor) for name, tensor in metrics.items()}
 
     @torch.no_grad()
-    def __call__(self, batches: Batches) -> Metrics:
-        for mine, (_, tensor) in zip(self.taken, entries(batches), strict=True):
-            mine.copy_(tensor)
+    def __call__(self) -> Metrics:
         for step in self.steps:
             step()
         return self.metrics
-
-    def takes(self, batches: Batches) -> bool:
-        return form(batches) == self.form
 
     def state(self) -> list[Tensor]:
         """All that it changes: what was there before it, and its generators."""
@@ -304,25 +295,6 @@ def whole(tensor: Tensor) -> Tensor:
 
 def tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
-
-
-def entries(batches: Batches) -> Iterator[tuple[tuple[str, int, str], Tensor]]:
-    """All tensors of an update's data, each by its name."""
-    for need, given in batches.items():
-        for index, batch in enumerate([given] if isinstance(given, Batch) else given):
-            yield from (((need, index, name), tensor) for name, tensor in batch.items())
-
-
-def copied(batches: Batches) -> Batches:
-    def one(batch: Batch) -> Batch:
-        return Batch({name: tensor.clone() for name, tensor in batch.items()})
-
-    return {need: one(given) if isinstance(given, Batch) else [one(each) for each in given] for need, given in
-            batches.items()}  # fmt: skip
-
-
-def form(batches: Batches) -> dict[Any, Any]:
-    return {name: (tensor.shape, tensor.dtype) for name, tensor in entries(batches)}
 
 
 def same(one: Tensor, other: Tensor) -> bool:

@@ -6,10 +6,9 @@ of a distribution), losses, gradients, parameters and optimisers. So are layers 
 those of recurrent models, convolutions, and products that are no layer's.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +16,10 @@ from torch.nn import functional as F
 
 from skillrl.cpu_graph import CpuGraph
 from skillrl.cuda_graph import CudaGraph
+from skillrl.data.replay import Replay
 from skillrl.learners.base import Learner
 from skillrl.runtime import Runtime
-from skillrl.spec import Metrics
+from skillrl.spec import Metrics, Need
 from skillrl.training import Updating, one_by_one
 
 
@@ -31,10 +31,10 @@ def updating(runtime: Runtime) -> Updating:
     return CpuGraph(each) if runtime.device == "cpu" else CudaGraph(each)
 
 
-def in_bfloat16(learner: Learner, *given: Any) -> Metrics:
+def in_bfloat16(learner: Learner, data: Replay, needs: Mapping[str, Need], count: int) -> Metrics:
     """``one_by_one``, with the products of hidden layers rounded."""
     with rounded(hidden_layers(learner)):
-        return one_by_one(learner, *given)
+        return one_by_one(learner, data, needs, count)
 
 
 def hidden_layers(network: nn.Module) -> Iterator[nn.Linear]:

@@ -59,23 +59,16 @@ class Schedule:
             )
 
 
-def one_by_one(
-    learner: "Learner",
-    data: Replay,
-    needs: Mapping[str, Need],
-    count: int,
-    update: Callable[[Any], Metrics] | None = None,
-) -> Metrics:
-    """``count`` updates, the learner's or those in place of them, each from a sample of its own. The metrics are the
-    last one's."""
-    update, metrics = update or learner.update, Metrics()
+def one_by_one(learner: "Learner", data: Replay, needs: Mapping[str, Need], count: int) -> Metrics:
+    """``count`` updates, each from a sample of its own. The metrics are the last one's."""
+    metrics: Metrics = {}
     for _ in range(count):
-        metrics = update(data.sample(needs))
+        metrics = learner.update(data.sample(needs))
     return metrics
 
 
-Updating = Callable[..., Metrics]
-"""How a round's updates are made: ``one_by_one`` or in its place, with its arguments."""
+Updating = Callable[["Learner", Replay, Mapping[str, Need], int], Metrics]
+"""How a round's updates are made: ``one_by_one``, or noted once and done again."""
 
 
 @dataclass
