@@ -37,7 +37,7 @@ What needs a GPU is measured only where there is one."""
 AT_THE_LIMIT = """*At the limit* is the same measure of what does only what nobody can leave out, in the same rounds:
 physics, or matrix products, optimisers and physics, or the bytes of what must be kept. The tables say which it is.
 Where it falls short of a goal itself, the goal cannot be met this way; how far we are from it is what is left to
-gain."""
+gain. Products alone have their operands at hand as no update has: it is a bound, not what can be reached."""
 AUTO = """## What auto takes
 
 `runtime.threads=auto` and `runtime.workers=auto` choose by the cores of this machine, the runs of a sweep that share
@@ -45,7 +45,7 @@ them (`hydra.launcher.n_jobs`), the device, the networks' widths and the env's r
 so that a command takes the same each time. The run says in a line what it took and why; `run.json` keeps it.
 
 - `threads` is 2 on a CPU with at least 4 cores of the run's own and a layer of at least 256, else 1. Two threads are
-  worth 1.1 to 1.5 times one on two idle cores (SAC and DIAYN, above), at 1.3 to 1.8 times the core time; a second
+  worth 1.2 to 1.7 times one on two idle cores (SAC and DIAYN, above), at 1.2 to 1.6 times the core time; a second
   thread that waits for its core makes updates slower than one.
 - `workers` is half of the run's cores, at most one for each 16 rows, with at least 4 cores of its own, 32 rows and an
   env that has worker processes; else 0. Calling a second process up costs 0.17 ms a step, as much as 6 rows of
@@ -57,7 +57,7 @@ LIMITS = """## Limits
 
 - Speeds are of the machine named at each table; ratios carry over to like machines, absolute numbers don't. What else
   ran is told by the load before the first round: on an idle machine it is near 0.
-- Two threads differ from process to process (SAC on two cores, above: 98 to 141 env steps a second by the round), and
+- Two threads differ from process to process (SAC on two cores, above: 125 to 172 env steps a second by the round), and
   at times within one that goes on doing the same. Profiled in both states, what reads what the other core wrote is
   slower in one of them: Adam and copies most, products least. So it seems to be the way between the cores' caches.
   Where a virtual machine's cores lie is not ours to choose; peers have it too.

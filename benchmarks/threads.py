@@ -45,7 +45,7 @@ BENCHMARK = Benchmark(
     question=__doc__,
     notes=(
         "DIAYN with 50 skills at HalfCheetah's sizes, two layers of 256, batch 256, while a process that never waits "
-        "is pinned to the second core. With that core idle, two threads are worth 1.1 to 1.5 times one (above). "
+        "is pinned to the second core. With that core idle, two threads are worth 1.2 to 1.7 times one (above). "
         "This is why `runtime.threads=auto` is 1 with fewer than four cores to itself."
     ),
     cases={

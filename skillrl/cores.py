@@ -3,8 +3,8 @@
 It is decided by what is known beforehand: the cores, the runs beside this one in its sweep, the device, the width of
 the networks, the rows of the env. What else is busy is not looked at, so the same command takes the same each time.
 
-What it goes by (docs/performance.md): with layers of 256 a second thread makes a run 1.1 to 1.5 times as fast, at 1.3
-to 1.8 times the core time; but where it has to wait for its core, slower than one. Calling a second process up costs
+What it goes by (docs/performance.md): with layers of 256 a second thread makes a run 1.2 to 1.7 times as fast, at 1.2
+to 1.6 times the core time; but where it has to wait for its core, slower than one. Calling a second process up costs
 0.17 ms a step of the env, as much as 6 rows of HalfCheetah. Hence more than the least only with cores to
 spare, and never on two: there ``auto`` is one thread and no worker, whatever else runs.
 """

@@ -8,7 +8,7 @@ import torch
 from test_cuda_graph import EAGER, OPTIONS, filled, makers, world
 from torch import Tensor
 
-from skillrl.cpu_graph import LARGEST, WARMUP, CpuGraph, Watching
+from skillrl.cpu_graph import LARGEST, WARMUP, CpuGraph, Noted, Watching
 from skillrl.data.replay import Replay
 from skillrl.learners.diayn import DIAYN
 from skillrl.precision import in_bfloat16
@@ -162,3 +162,31 @@ def test_views_are_not_noted():
         y.add_(1)
     assert [str(each.call) for each in watching.operations] == ["aten.mul.Tensor", "aten.add_.Tensor"]
     assert 0 < watching.size <= LARGEST
+
+
+def test_operations_of_every_form_are_done_again():
+    """Several results, a change beside a result, memory that is filled later, constants, and draws."""
+    aten, generator = torch.ops.aten, torch.Generator().manual_seed(1)
+    x, mean, var = torch.randn(6, 4), torch.zeros(4), torch.ones(4)
+
+    def work() -> dict[str, Tensor]:
+        normal, *_ = aten._native_batch_norm_legit(x, None, None, mean, var, True, 0.1, 1e-5)
+        top = normal.topk(2, dim=0)
+        filled = torch.empty(3, 4).fill_(2.0)
+        filled[0] = top.values[0] * torch.arange(4)
+        drawn = torch.randint(6, (5,), generator=generator)
+        x[drawn] += torch.randn(5, 4, generator=generator)
+        return {"a": filled.sum(), "b": x[top.indices].max(), "c": torch.nn.functional.mse_loss(normal, x)}
+
+    with Watching() as watching:
+        metrics = work()
+    noted = Noted(watching.operations, metrics, [])
+    before = noted.state()
+    assert len(before) == 4  # x, mean, var; the generator
+    wanted = [{name: value.clone() for name, value in work().items()} for _ in range(2)]
+    after = noted.state()
+    noted.restore(before)
+    found = [{name: value.clone() for name, value in noted().items()} for _ in range(2)]
+    assert wanted == found
+    assert all(torch.equal(*pair) for pair in zip(after, noted.state(), strict=True))
+    assert not torch.equal(before[0], after[0])

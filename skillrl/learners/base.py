@@ -68,7 +68,8 @@ class Learner(nn.Module):
         return {}
 
     def update(self, batches: Batches) -> Metrics:
-        """One round of learning: tensors in, detached tensors out. No logger, no ``.item()``, no global step."""
+        """One round of learning: tensors in, detached tensors out. No logger, no ``.item()``, no global step: it may be
+        called once and then only done again (``skillrl.cpu_graph``, ``skillrl.cuda_graph``)."""
         raise NotImplementedError
 
     def maintain(self, env_steps: int) -> Metrics:
