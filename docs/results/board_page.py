@@ -103,11 +103,15 @@ def judged(body: Body, learners: Mapping[str, Sequence[Seed]]) -> str:
     who = " and ".join(body.claim.learners)
     rule = f"Claim of {who}, each: {claim.rule('coverage', told, f'that of {against}')}, over seeds {seeds}."
     cells = {name: [one.scores["state_coverage"] for one in found] for name, found in learners.items()}
-    if any(len(cells.get(name, ())) < len(body.seeds) for name in (against, *body.claim.learners)):
-        return f"{rule}\n\n**Not settled**: seeds are missing."
-    verdicts = {name: claim.judge(cells[name], cells[against], told) for name in body.claim.learners}
-    rows = [[name, *one.cells, "yes" if one.holds else "**no**"] for name, one in verdicts.items()]
-    return f"{rule}\n\n{table([f'Against {against}', *claim.head, 'Holds'], rows)}"
+    rows, why = [], []
+    for name in body.claim.learners:
+        if any(len(cells.get(one, ())) < len(body.seeds) for one in (name, against)):
+            rows.append([name, *[""] * len(claim.head), "not settled: seeds are missing"])
+            continue
+        verdict = claim.judge(cells[name], cells[against], told)
+        rows.append([name, *verdict.cells, "yes" if verdict.holds else "**no**"])
+        why += [] if verdict.holds else [body.claim.why.get(name, "")]
+    return "\n\n".join([rule, table([f"Against {against}", *claim.head, "Holds"], rows), *filter(None, why)])
 
 
 def cells_of(seeds: Sequence[Seed]) -> list[str]:
