@@ -1,59 +1,28 @@
-"""An update as the list of operations that it came to, noted once and done again: what a CUDA graph is on a GPU.
+"""Updates on a CPU, one of them noted and done again: what a CUDA graph is on a GPU.
 
-On a CPU up to half the time of a small network's update is Python, views of tensors and autograd's books. None of it is
-needed twice where every update does the same: fixed shapes, no Python branch on a tensor's value, draws from the
-learner's generator, as the contract asks of ``update`` for the GPU anyway. What is done again comes to the same bits;
-before the list is trusted, one update is made both ways and compared.
+Up to half the time of a small network's update is Python, views of tensors and autograd's books. None of it is needed
+twice where every update does the same: fixed shapes, no Python branch on a tensor's value, draws from the learner's
+generator, as the contract asks of ``update`` for the GPU anyway. Before a list of operations is trusted, one update is
+made both ways, and both must come to the same bits.
 """
 
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch import Tensor
 
 from skillrl.data.replay import Replay
 from skillrl.learners.base import Learner
+from skillrl.noted import Noted, Watching
 from skillrl.spec import Metrics, Need
 from skillrl.training import Updating, one_by_one
 
 log = logging.getLogger(__name__)
 
 WARMUP = 3  # updates before one is noted: optimisers make their moments
-LARGEST = 1 << 30  # bytes of its operations' results: where they are more, what the host does in between is little
-
-aten = torch.ops.aten
-UNKNOWABLE = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
-EMPTY = {aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.new_empty_strided}
-CONSTANT = {
-    *(aten.arange, aten.scalar_tensor, aten.full, aten.ones, aten.zeros),
-    *(aten.ones_like, aten.zeros_like, aten.full_like, aten.new_ones, aten.new_zeros, aten.new_full),
-}
-COPY = {aten._to_copy, aten.clone}
-LAYOUT = {"dtype", "layout", "device", "pin_memory", "memory_format"}  # what a result has already
-SHORTER: dict[Any, Callable[..., Any]] = {
-    aten.mm.default: torch.mm,
-    aten.addmm.default: torch.addmm,
-    aten.relu_.default: torch.relu_,
-    aten.mul.Tensor: torch.mul,
-    aten.add.Tensor: torch.add,
-    aten.sub.Tensor: torch.sub,
-    aten.div.Tensor: torch.div,
-    aten.neg.default: torch.neg,
-    aten.exp.default: torch.exp,
-    aten.tanh.default: torch.tanh,
-    aten.sum.dim_IntList: torch.sum,
-    aten.mean.dim: torch.mean,
-    aten.cat.default: torch.cat,
-    aten.stack.default: torch.stack,
-}
-"""torch's own functions of the same arguments: a microsecond less than by the dispatcher."""
 
 
 class CpuGraph:
@@ -88,11 +57,11 @@ class CpuGraph:
             metrics = anew()
         if watching.obstacle:
             self.give_up(learner, watching.obstacle)
-        elif watching.size <= LARGEST:
+        elif not watching.too_large:
             self.noted = Noted(watching.operations, metrics, [*learner.parameters(), *learner.buffers()])
         return metrics
 
-    def prove(self, learner: Learner, noted: "Noted", anew: Callable[[], Metrics]) -> Metrics:
+    def prove(self, learner: Learner, noted: Noted, anew: Callable[[], Metrics]) -> Metrics:
         """An update made anew, then taken back and done as noted: both must come to the same."""
         before = noted.state()
         metrics = anew()
@@ -109,192 +78,6 @@ class CpuGraph:
     def give_up(self, learner: Learner, why: str) -> None:
         name = type(learner).__name__
         log.warning("runtime.graph: updates of %s are made anew each time, slower: %s", name, why)
-
-
-@dataclass
-class Operation:
-    call: Any  # an aten overload
-    arguments: tuple[Any, ...]
-    named: dict[str, Any]
-    results: list[Tensor]
-    made: list[Tensor]
-    """Those of the results that lie in memory which this operation took."""
-
-    def tensors(self) -> list[Tensor]:
-        """That it is given."""
-        return tensors((self.arguments, self.named))
-
-
-class Watching(TorchDispatchMode):
-    """While entered: notes what computes something. Views and copies of handles do not, and are what is left out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations: list[Operation] = []
-        self.known: set[int] = set()
-        self.kept: list[Any] = []  # so that no memory is given out twice, and each piece has one name
-        self.size = 0  # bytes
-        self.obstacle = ""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        named = kwargs or {}
-        if UNKNOWABLE & set(func.tags) and not chooses_rows(func, args):
-            self.obstacle = self.obstacle or f"{func} looks at a tensor's value"
-        if self.obstacle or self.size > LARGEST:
-            self.operations.clear()
-            self.kept.clear()
-            return func(*args, **named)
-        self.known |= {place(tensor) for tensor in tensors((args, named))}
-        result = func(*args, **named)
-        results = tensors(result)
-        made = [tensor for tensor in results if place(tensor) not in self.known]
-        self.kept.append((args, named, results))
-        self.known |= {place(tensor) for tensor in made}
-        self.size += sum(tensor.untyped_storage().nbytes() for tensor in made)
-        if made or func._schema.is_mutable:
-            self.operations.append(Operation(func, args, named, results, made))
-        return result
-
-
-class Noted:
-    """An update's operations on memory of their own, which those that are done earlier leave to later ones."""
-
-    def __init__(self, operations: list[Operation], metrics: Metrics, owned: list[Tensor]):
-        given = [leaf for each in operations for leaf in tree_leaves((each.arguments, each.named))]
-        self.generators = list({id(leaf): leaf for leaf in given if isinstance(leaf, Generator)}.values())
-        written = {place(tensor) for operation in operations for tensor in written_by(operation)}
-        last = {
-            place(tensor): index
-            for index, operation in enumerate(operations)
-            for tensor in [*operation.tensors(), *operation.made]
-        } | {place(tensor): len(operations) for tensor in metrics.values()}
-        self._lay_out(operations, written, last)
-        # batch normalisation moves its buffers without saying so
-        places = {place(tensor) for tensor in self.changed}
-        self.changed += [whole(tensor) for tensor in owned if place(tensor) not in places]
-        self.metrics = {name: self._mine(tensor) for name, tensor in metrics.items()}
-
-    @torch.no_grad()
-    def __call__(self) -> Metrics:
-        for step in self.steps:
-            step()
-        return self.metrics
-
-    def state(self) -> list[Tensor]:
-        """All that it changes: what was there before it, and its generators."""
-        return [
-            *(tensor.clone() for tensor in self.changed),
-            *(generator.get_state() for generator in self.generators),
-        ]
-
-    @torch.no_grad()
-    def restore(self, state: list[Tensor]) -> None:
-        for tensor, value in zip(self.changed, state, strict=False):
-            tensor.copy_(value)
-        for generator, value in zip(self.generators, state[len(self.changed) :], strict=True):
-            generator.set_state(value)
-
-    @torch.no_grad()
-    def _lay_out(self, operations: list[Operation], written: set[int], last: dict[int, int]) -> None:
-        """Operation by operation: where its results lie, and how it is called."""
-        self.memory: dict[int, torch.UntypedStorage] = {}
-        self.steps: list[Callable[[], Any]] = []
-        changed: dict[int, Tensor] = {}
-        free = defaultdict[int, list[torch.UntypedStorage]](list)
-        for index, operation in enumerate(operations):
-            made = {place(tensor): tensor.untyped_storage() for tensor in operation.made}
-            if operation.call.overloadpacket in CONSTANT and not written & set(made):
-                self.memory |= made  # as it is, for good
-                last |= dict.fromkeys(made, len(operations))
-                continue
-            for at, storage in made.items():
-                size = storage.nbytes()
-                self.memory[at] = free[size].pop() if free[size] else torch.UntypedStorage(size)
-            changed |= {place(tensor): whole(tensor) for tensor in written_by(operation)}
-            if operation.call.overloadpacket not in EMPTY:
-                self.steps.append(self._step(operation))
-            for at in {place(tensor) for tensor in [*operation.tensors(), *operation.made]}:
-                if last[at] == index and at in self.memory:
-                    free[self.memory[at].nbytes()].append(self.memory[at])
-        self.changed = [tensor for at, tensor in changed.items() if at not in self.memory]
-
-    def _step(self, operation: Operation) -> Callable[[], Any]:
-        call = operation.call
-        args, named = tree_map_only(Tensor, self._mine, (operation.arguments, operation.named))
-        if not operation.made:
-            return partial(SHORTER.get(call, call), *args, **named)
-        into = [self._mine(tensor) for tensor in operation.made]
-        if len(into) == len(operation.results) == len(call._schema.returns):
-            if call.overloadpacket in COPY:
-                return partial(into[0].copy_, args[0])
-            if call in SHORTER:
-                return partial(SHORTER[call], *args, **named, out=into[0])
-            if (found := with_out(call)) is not None:
-                names = [argument.name for argument in found._schema.arguments]
-                named = {name: value for name, value in named.items() if name in names}
-                return partial(found, *args, **named, **dict(zip(names[-len(into) :], into, strict=True)))
-        made = {place(tensor) for tensor in operation.made}
-        which = [index for index, tensor in enumerate(operation.results) if place(tensor) in made]
-
-        def step() -> None:
-            results = tensors(call(*args, **named))
-            for mine, index in zip(into, which, strict=True):
-                mine.copy_(results[index])
-
-        return step
-
-    def _mine(self, tensor: Tensor) -> Tensor:
-        """The same piece of this list's memory; what was there before is meant itself."""
-        storage = self.memory.get(place(tensor))
-        if storage is None:
-            return tensor.detach() if tensor.requires_grad else tensor
-        size, stride, offset = tensor.size(), tensor.stride(), tensor.storage_offset()
-        return torch.empty(0, dtype=tensor.dtype).set_(storage, offset, size, stride)
-
-
-@cache
-def with_out(call: Any) -> Any:
-    """The overload of the same arguments that writes where it is told, if there is one. A loss's is not it: on its way
-    to a mean it makes the result as large as what it is the mean of."""
-    asked = {argument.name: str(argument.type) for argument in call._schema.arguments}
-    if "reduction" in asked:
-        return None
-    for name in call.overloadpacket.overloads():
-        found = getattr(call.overloadpacket, name)
-        arguments = found._schema.arguments
-        rest = {argument.name: str(argument.type) for argument in arguments if not argument.is_out}
-        left_out = asked.keys() - rest.keys()
-        if len(rest) < len(arguments) and rest.items() <= asked.items() and left_out <= LAYOUT:
-            return found
-    return None
-
-
-def written_by(operation: Operation) -> list[Tensor]:
-    """What it changes."""
-    arguments = operation.call._schema.arguments
-    given = dict(zip([argument.name for argument in arguments], operation.arguments, strict=False)) | operation.named
-    changing = [each.name for each in arguments if each.alias_info is not None and each.alias_info.is_write]
-    return tensors([given.get(name) for name in changing])
-
-
-def chooses_rows(call: Any, args: Any) -> bool:
-    """Whether it is an index by whole numbers, whose result has a shape known beforehand; by bools it would not."""
-    return call is aten.index.Tensor and not any(each.dtype == torch.bool for each in tensors(args[1]))
-
-
-def place(tensor: Tensor) -> int:
-    """The memory that it lies in."""
-    return tensor.untyped_storage()._cdata
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """All of the memory that it lies in."""
-    storage = tensor.untyped_storage()
-    return torch.empty(0, dtype=tensor.dtype).set_(storage, 0, (storage.nbytes() // tensor.element_size(),), (1,))
-
-
-def tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def same(one: Tensor, other: Tensor) -> bool:

@@ -8,9 +8,10 @@ import torch
 from test_cuda_graph import EAGER, OPTIONS, filled, makers, world
 from torch import Tensor
 
-from skillrl.cpu_graph import LARGEST, WARMUP, CpuGraph, Noted, Watching
+from skillrl.cpu_graph import WARMUP, CpuGraph
 from skillrl.data.replay import Replay
 from skillrl.learners.diayn import DIAYN
+from skillrl.noted import Noted, Watching
 from skillrl.precision import in_bfloat16
 from skillrl.runtime import place, seed_everything
 from skillrl.skill_spaces import Discrete
@@ -149,7 +150,7 @@ def test_what_is_fresh_is_learnt_from_without_it():
 def test_a_large_update_is_made_anew_and_nothing_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr("skillrl.cpu_graph.LARGEST", 1000)
+    monkeypatch.setattr("skillrl.noted.LARGEST", 1000)
     graph = CpuGraph()
     assert_alike(trained(small(), graph), trained(small(), one_by_one))
     assert graph.noted is None and not caplog.records
@@ -161,7 +162,7 @@ def test_views_are_not_noted():
         y = (x.t()[:3] * 2).unsqueeze(0).detach()
         y.add_(1)
     assert [str(each.call) for each in watching.operations] == ["aten.mul.Tensor", "aten.add_.Tensor"]
-    assert 0 < watching.size <= LARGEST
+    assert watching.size > 0 and not watching.too_large
 
 
 def test_operations_of_every_form_are_done_again():

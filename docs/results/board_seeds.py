@@ -9,15 +9,15 @@ One row of the end, with all scores; rows of the training; and places along some
 """
 
 import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from claims import Claim, SureRatio
+from rows import write_rows
 
-from skillrl.atomic import write
 from skillrl.errors import BadInput
 
 NAME = "board"
@@ -122,14 +122,7 @@ def name_of(body: str, learner: str, seed: int) -> str:
 # ---- the CSVs
 
 
-def write_seed(path: Path, rows: Sequence[Row]) -> None:
-    """Whole or not at all."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, text.getvalue())
+write_seed = partial(write_rows, COLUMNS)
 
 
 def read_seed(path: Path) -> Seed:

@@ -10,7 +10,6 @@ were saved then. The last row is the mean of three fresh networks.
 """
 
 import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rows import write_rows
 
-from skillrl.atomic import write
 from skillrl.comparison.markdown import picture, table
 from skillrl.errors import BadInput
 from skillrl.evaluation.theme import PALETTE, save
@@ -93,14 +92,7 @@ def name_of(body: str, view: str, seed: int) -> str:
 # ---- the CSVs
 
 
-def write_seed(path: Path, rows: Sequence[Row]) -> None:
-    """Whole or not at all."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, text.getvalue())
+write_seed = partial(write_rows, COLUMNS)
 
 
 def read_seed(path: Path) -> Seed:

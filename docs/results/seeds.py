@@ -9,15 +9,15 @@ evaluation, which comes last, the mean of the final, deterministic episodes. Whe
 """
 
 import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from rows import write_rows
 from study import Study
 
-from skillrl.atomic import write
 from skillrl.errors import BadInput
 
 COLUMNS = (
@@ -41,14 +41,7 @@ class Seed:
     score: float
 
 
-def write_seed(path: Path, rows: Sequence[Row]) -> None:
-    """Whole or not at all."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, text.getvalue())
+write_seed = partial(write_rows, COLUMNS)
 
 
 def read_seed(path: Path, study: Study) -> Seed:
