@@ -28,7 +28,7 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
 def begun(overrides: Sequence[str]) -> Any:
     """The State of that run at its first round, as skillrl/phase.py begins it."""
     from skillrl.data.replay import Replay
-    from skillrl.precision import updating
+    from skillrl.precision import equip
     from skillrl.runtime import place, seed_everything, setup_runtime
     from skillrl.spec import Spec
     from skillrl.training import Schedule, begin
@@ -44,7 +44,7 @@ def begun(overrides: Sequence[str]) -> Any:
     capacity = config["pretrain"]["capacity"]
     data = Replay(capacity, env.num_envs, gamma=learner.gamma, device=device, seed=config["seed"])
     state = begin(env=env, learner=learner, data=data, schedule=Schedule(0, **budget), seed=config["seed"])
-    state.updating = updating(runtime)
+    equip(state, runtime)
     return state
 
 

@@ -25,6 +25,7 @@ CONSTANT = {
     *(aten.arange, aten.scalar_tensor, aten.full, aten.ones, aten.zeros),
     *(aten.ones_like, aten.zeros_like, aten.full_like, aten.new_ones, aten.new_zeros, aten.new_full),
 }
+MOVING = {aten.native_batch_norm}  # averages, without saying so
 COPY = {aten._to_copy, aten.clone}
 LAYOUT = {"dtype", "layout", "device", "pin_memory", "memory_format"}  # what a result has already
 SHORTER: dict[Any, Callable[..., Any]] = {
@@ -99,6 +100,8 @@ class Noted:
     """An update's operations on memory of their own, which those that are done earlier leave to later ones."""
 
     def __init__(self, operations: list[Operation], metrics: Metrics, owned: list[Tensor]):
+        self.outside = outside(operations)
+        operations = needed(operations, {place(tensor) for tensor in metrics.values()} | self.outside)
         given = [leaf for each in operations for leaf in tree_leaves((each.arguments, each.named))]
         self.generators = list({id(leaf): leaf for leaf in given if isinstance(leaf, Generator)}.values())
         written = {place(tensor) for operation in operations for tensor in written_by(operation)}
@@ -214,6 +217,26 @@ def written_by(operation: Operation) -> list[Tensor]:
     given = dict(zip([argument.name for argument in arguments], operation.arguments, strict=False)) | operation.named
     changing = [each.name for each in arguments if each.alias_info is not None and each.alias_info.is_write]
     return tensors([given.get(name) for name in changing])
+
+
+def needed(operations: list[Operation], wanted: set[int]) -> list[Operation]:
+    """Those that what is ``wanted`` comes from, or that draw: who draws after them must draw the same."""
+    wanted, found = set(wanted), []
+    for operation in reversed(operations):
+        call = operation.call
+        writes = {place(tensor) for tensor in [*operation.made, *written_by(operation)]}
+        unseen = torch.Tag.nondeterministic_seeded in call.tags or call.overloadpacket in MOVING
+        if unseen or wanted & writes:
+            wanted |= {place(tensor) for tensor in operation.tensors()}
+            found.append(operation)
+    return found[::-1]
+
+
+def outside(operations: list[Operation]) -> set[int]:
+    """The memory that they use and did not make. What came from numpy has a new one each time."""
+    """Where that lies which they use and did not make."""
+    made = {place(tensor) for operation in operations for tensor in operation.made}
+    return {place(tensor) for operation in operations for tensor in operation.tensors()} - made
 
 
 def chooses_rows(call: Any, args: Any) -> bool:

@@ -16,7 +16,7 @@ from skillrl.data.replay import Replay
 from skillrl.errors import Stopped, bad_input
 from skillrl.learners.base import Learner
 from skillrl.loggers import Logger
-from skillrl.precision import updating
+from skillrl.precision import equip
 from skillrl.runtime import Runtime, place, seed_everything
 from skillrl.signals import Signals
 from skillrl.spec import Need, Spec
@@ -78,7 +78,7 @@ class Phase:
             stage = env if self.dataset is None else None
             data = self._data(learner, env.num_envs, device, checkpoints)
             state = begin(env=stage, learner=learner, data=data, schedule=self.schedule, seed=self.seed)
-            state.updating = updating(runtime)
+            equip(state, runtime)
             if isinstance(learner, Guest):
                 checkpoints.extra["guest"] = learner.luggage
             if checkpoints.restore(state) and stage and not stage.metadata.get("exact_resume", True):

@@ -14,13 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skillrl.cpu_graph import CpuGraph
+from skillrl.cpu_graph import CpuAct, CpuGraph
 from skillrl.cuda_graph import CudaGraph
 from skillrl.data.replay import Replay
 from skillrl.learners.base import Learner
 from skillrl.runtime import Runtime
 from skillrl.spec import Metrics, Need
-from skillrl.training import Updating, one_by_one
+from skillrl.training import State, Updating, one_by_one
+
+
+def equip(state: State, runtime: Runtime) -> None:
+    """How a run's updates and actions are made on this machine."""
+    state.updating = updating(runtime)
+    if runtime.graph and runtime.device == "cpu" and state.collector is not None:
+        state.collector.act = CpuAct(state.collector.policy)  # type: ignore[method-assign]
 
 
 def updating(runtime: Runtime) -> Updating:

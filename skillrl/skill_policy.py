@@ -47,7 +47,11 @@ class SkillPolicy(nn.Module):
         deterministic: bool = False,
         generator: Generator | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """obs (N, ...), z (N, ...) → action (N, ...) and extras (N, ...) that are stored with the transition."""
+        """obs (N, ...), z (N, ...) → action (N, ...) and extras (N, ...) that are stored with the transition.
+
+        What changes it from call to call is a parameter, a buffer or ``generator``: without a carry it may be called
+        once and then only done again (``skillrl.cpu_graph``).
+        """
         dist = self.dist(obs, z, carry)
         return (dist.mode() if deterministic else dist.sample(generator)[0]), {}
 

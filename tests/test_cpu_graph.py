@@ -1,19 +1,21 @@
-"""An update that is noted and done again does what the same update does one by one, to the bit. That every learner's
-does, test_resume.py sees in its run."""
+"""What is noted and done again does what the same does one by one, to the bit: updates, and actions. That every
+learner's do, test_resume.py sees in its run."""
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_cuda_graph import EAGER, OPTIONS, filled, makers, world
 from torch import Tensor
 
-from skillrl.cpu_graph import WARMUP, CpuGraph
+from skillrl.cpu_graph import WARMUP, CpuAct, CpuGraph
 from skillrl.data.replay import Replay
 from skillrl.learners.diayn import DIAYN
 from skillrl.noted import Noted, Watching
 from skillrl.precision import in_bfloat16
 from skillrl.runtime import place, seed_everything
+from skillrl.skill_policy import SkillPolicy
 from skillrl.skill_spaces import Discrete
 from skillrl.spec import Need, Spec
 from skillrl.training import Schedule, State, Updating, begin, one_by_one, train
@@ -54,22 +56,22 @@ def test_of_every_controller(name: str):
     for make in makers("controller", name, Spec.from_env(world())):
         graph = CpuGraph()
         assert_alike(trained(make, graph), trained(make, one_by_one))
-        assert graph.trusted
+        assert graph.update.trusted
 
 
 def test_in_bfloat16():
     graph = CpuGraph(in_bfloat16)
     assert_alike(trained(small(), graph), trained(small(), in_bfloat16))
-    assert graph.trusted
+    assert graph.update.trusted
 
 
 def test_results_that_are_done_with_leave_their_memory_to_later_ones():
     graph = CpuGraph()
     trained(small(), graph)
-    assert graph.noted is not None
-    pieces = list(graph.noted.memory.values())
+    assert graph.update.noted is not None
+    pieces = list(graph.update.noted.memory.values())
     assert len({piece.data_ptr() for piece in pieces}) < len(pieces) / 2
-    assert len(graph.noted.steps) < 300
+    assert len(graph.update.noted.steps) < 300
 
 
 class Counting(DIAYN):
@@ -105,7 +107,7 @@ class Choosing(DIAYN):
 def test_what_cannot_be_noted_is_told_and_made_anew(kind: type[DIAYN], why: str, caplog: pytest.LogCaptureFixture):
     graph = CpuGraph()
     state = trained(small(kind), graph)
-    assert graph.noted is None and not graph.trusted
+    assert graph.update.noted is None and not graph.update.trusted
     (said,) = [record.getMessage() for record in caplog.records]
     assert said.startswith(f"runtime.graph: updates of {kind.__name__} are made anew") and why in said
     caplog.clear()
@@ -153,7 +155,7 @@ def test_a_large_update_is_made_anew_and_nothing_said(
     monkeypatch.setattr("skillrl.noted.LARGEST", 1000)
     graph = CpuGraph()
     assert_alike(trained(small(), graph), trained(small(), one_by_one))
-    assert graph.noted is None and not caplog.records
+    assert graph.update.noted is None and not caplog.records
 
 
 def test_views_are_not_noted():
@@ -191,3 +193,63 @@ def test_operations_of_every_form_are_done_again():
     assert wanted == found
     assert all(torch.equal(*pair) for pair in zip(after, noted.state(), strict=True))
     assert not torch.equal(before[0], after[0])
+
+
+def test_what_nobody_needs_is_left_out_unless_it_draws():
+    x, generator = torch.ones(3), torch.Generator().manual_seed(1)
+
+    def work() -> dict[str, Tensor]:
+        (x + 1).exp().sum()
+        torch.randn(2, generator=generator)
+        torch.zeros(3).add_(x)
+        x.mul_(2)
+        return {"a": x.sum()}
+
+    with Watching() as watching:
+        metrics = work()
+    noted = Noted(watching.operations, metrics, [])
+    assert len(noted.steps) == 3  # the draw, the change and what came of it
+    assert noted()["a"] == 12 and x[0] == 4
+
+
+def actions(act: Any, policy: SkillPolicy, times: int, n: int = 5) -> list[Tensor]:
+    """Of observations and skills that change, with weights that do."""
+    given, drawn, found = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2), []
+    with torch.no_grad():
+        for _ in range(times):
+            obs, z = torch.randn(n, policy.obs.dim, generator=given), policy.space.sample(n, given)
+            action, extras = act(obs, z, generator=drawn)
+            found += [action, *extras.values()]
+            for parameter in policy.parameters():
+                parameter.mul_(1.01)
+    return found
+
+
+def test_actions():
+    made = [small()() for _ in range(2)]
+    made[1].load_state_dict(made[0].state_dict())
+    one, other = (learner.policy for learner in made)
+    graph = CpuAct(one)
+    found, wanted = actions(graph, one, WARMUP + 5), actions(other.act, other, WARMUP + 5)
+    assert graph.act.trusted
+    assert all(map(torch.equal, found, wanted)) and not torch.equal(found[-1], found[-2])
+    assert all(map(torch.equal, actions(graph, one, 9, n=2), actions(other.act, other, 9, n=2)))  # fewer rows
+    where = torch.zeros(2, one.obs.dim), torch.tensor([1, 2])
+    assert torch.equal(graph(*where, deterministic=True)[0], other.act(*where, deterministic=True)[0])
+
+
+class Elsewhere(SkillPolicy):
+    """Asks numpy, as policies of other libraries do; here for the same each time."""
+
+    def act(self, obs: Tensor, z: Tensor, carry: Any = (), **how: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        seen = obs.numpy()
+        return torch.as_tensor(np.sign(seen[:, :2] ** 2)).float() + 0, {}
+
+
+def test_actions_that_torch_does_not_see_made_are_made_anew(caplog: pytest.LogCaptureFixture):
+    spec = Spec.from_env(world())
+    policy = Elsewhere(obs=spec.obs, action=spec.action, space=Discrete(3))
+    graph = CpuAct(policy)
+    actions(graph, policy, WARMUP + 3)
+    assert not graph.act.trusted and "actions of Elsewhere are made anew" in caplog.text
+    assert graph(torch.zeros(5, policy.obs.dim), torch.zeros(5))[0].max() == 0

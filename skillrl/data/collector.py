@@ -44,11 +44,13 @@ class Collector:
         device: str | torch.device = "cpu",
     ):
         self.env, self.policy, self.selector = env, policy, selector
+        self.act = policy.act  # or what does the same faster
         self.spec = spec or Spec.from_env(env)
         self.gamma = gamma.cpu() if isinstance(gamma, Tensor) else gamma
         self.deterministic, self.greedy = deterministic, greedy
         self.device = torch.device(device)
         self.num_envs: int = env.num_envs
+        self.everyone = torch.ones(env.num_envs, dtype=torch.bool)
         self.columns = columns_on(self.spec.obs.columns(policy.obs), self.device)
         skills, acts = np.random.SeedSequence(seed).generate_state(2)
         self.skill_generator = Generator(self.device).manual_seed(int(skills))
@@ -86,13 +88,13 @@ class Collector:
     @torch.no_grad()
     def send(self, active: Tensor | None = None) -> None:
         """Choose z where it is due, act, and start the env's step."""
-        self.active = torch.ones(self.num_envs, dtype=torch.bool) if active is None else active.cpu()
+        self.active = self.everyone if active is None else active.cpu()
         seen = self.obs[..., self.columns]
         if self.carry or self.selector_carry:
             self._observe(seen)
         self._select(self.due & self.active)
         assert self.z is not None, "the first tick after a reset must be of every row"
-        self.action, self.step_extras = self.policy.act(
+        self.action, self.step_extras = self.act(
             seen, self.z, self.carry, deterministic=self.deterministic, generator=self.policy_generator
         )
         if self.carry:
@@ -141,8 +143,8 @@ class Collector:
         assert self.z is not None
         ended, cut, paid = _host(terminated), _host(truncated), _host(reward).float()
         done = ended | cut
-        obs = self._to(obs)
-        next_obs = self._to(info["final_obs"]) if bool(done.any()) else obs
+        any_done, obs = bool(done.any()), self._to(obs)
+        next_obs = self._to(info["final_obs"]) if any_done else obs
         step = Batch(
             obs=self.obs,
             next_obs=next_obs,
@@ -161,10 +163,10 @@ class Collector:
         self.info = {key: value for key, value in info.items() if _is_rows(value, n)}
         decisions = self._close(step, done)
         self._count(paid, done, step)
-        self.prev_action = self._kept(self.action, self.prev_action, self.active)
-        if bool(done.any()):
-            self.prev_action = self._kept(self._no_action(n), self.prev_action, done)
-        self.first = torch.where(self.active, done, self.first)
+        self.prev_action = self._on(self.action, self.prev_action)
+        if any_done:
+            self.prev_action = _where(done.to(self.device), self._no_action(n), self.prev_action)
+        self.first = self._on(done, self.first)
         self.obs = obs
         return step, decisions
 
@@ -173,9 +175,8 @@ class Collector:
         active, next_obs, reward = self.active, step["next_obs"], step["reward"]
         if self.reward is None or self.discount is None:
             self.reward, self.discount = torch.zeros_like(reward), torch.ones_like(reward)
-        on = _like(active, reward)
-        self.reward = torch.where(on, self.reward + self.discount * reward, self.reward)
-        self.discount = torch.where(on, self.discount * self.gamma, self.discount)
+        self.reward = self._on(self.reward + self.discount * reward, self.reward)
+        self.discount = self._on(self.discount * self.gamma, self.discount)
         self.skill_step = self.skill_step + active.long()
         seen = next_obs[..., self.columns]
         held = self.skill_step.to(self.device)
@@ -183,12 +184,13 @@ class Collector:
         if ends is not None:
             ends = torch.rand(ends.shape, generator=self.skill_generator, device=self.device) < ends
         moved = self.selector.advance(self.obs, step["z"], next_obs)
-        self.z = self._kept(moved, step["z"], active & ~done)
         due = (self.selector.due(next_obs, moved, held, ends).cpu() | done) & active
-        self.due = torch.where(active, due, self.due)
-        index = due.nonzero().squeeze(-1)
-        if len(index) == 0:
+        self.due = self._on(due, self.due)
+        if moved is not step["z"]:
+            self.z = _where((active & ~done).to(self.device), moved, step["z"])
+        if not bool(due.any()):
             return None
+        index = due.nonzero().squeeze(-1)
         assert self.decision_z is not None
         there = index.to(self.device)
         return Batch(
@@ -229,9 +231,9 @@ class Collector:
         dtype = torch.int64 if hasattr(space, "n") else torch.float32
         return torch.zeros((n, *space.shape), dtype=dtype, device=self.device)
 
-    def _kept(self, new: Tensor, old: Tensor, rows: Tensor) -> Tensor:
-        """``new`` in ``rows`` (N,), ``old`` in the others; both (N, ...) where the networks are."""
-        return new if bool(rows.all()) else torch.where(_like(rows.to(self.device), new), new, old)
+    def _on(self, new: Tensor, old: Tensor) -> Tensor:
+        """``new`` in the rows that went on, ``old`` in the others; both (N, ...)."""
+        return new if self.active is self.everyone else _where(self.active.to(new.device), new, old)
 
     _SAVED = (
         "obs", "first", "due", "skill_step", "z", "decision_z", "carry", "selector_carry", "prev_action", "reward",
@@ -269,8 +271,13 @@ def _like(mask: Tensor, value: Tensor) -> Tensor:
     return mask.reshape(mask.shape + (1,) * (value.ndim - mask.ndim))
 
 
+def _where(rows: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """``new`` in ``rows`` (N,), ``old`` in the others; all on one device."""
+    return torch.where(_like(rows, new), new, old)
+
+
 def _rows(mask: Tensor, new: Carry, old: Carry) -> Carry:
-    return tuple(torch.where(_like(mask, a), a, b) for a, b in zip(new, old, strict=True))
+    return tuple(_where(mask, a, b) for a, b in zip(new, old, strict=True))
 
 
 def _put(whole: Tensor | None, index: Tensor, part: Tensor, n: int) -> Tensor:

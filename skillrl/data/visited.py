@@ -25,8 +25,9 @@ class Visited:
 
     def add(self, step: Mapping[str, Tensor]) -> None:
         """One tick of the collector; rows that waited were nowhere."""
-        at = torch.floor(step[self.key][step["active"]].double() / self.cell).long()
-        self.cells.update(map(tuple, at.reshape(len(at), -1).tolist()))
+        at = step[self.key].numpy()[step["active"].numpy()]
+        cells = np.floor(at.astype(np.float64) / self.cell).astype(np.int64)
+        self.cells.update(map(tuple, cells.reshape(len(at), -1).tolist()))
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"cells": torch.from_numpy(np.array(sorted(self.cells), dtype=np.int64))}
