@@ -16,7 +16,8 @@ from torch import Generator, Tensor, nn
 
 from skillrl.data.replay import Replay
 from skillrl.learners.base import Learner
-from skillrl.noted import Noted, Watching, outside
+from skillrl.noted import Noted, Watching
+from skillrl.operations import outside
 from skillrl.skill_policy import SkillPolicy
 from skillrl.spec import Carry, Metrics, Need
 from skillrl.training import Updating, one_by_one

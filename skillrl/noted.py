@@ -5,8 +5,7 @@ Done again, it needs no Python of its own, no views of tensors and none of autog
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,20 +13,31 @@ from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from skillrl.operations import (
+    COPY,
+    EMPTY,
+    Operation,
+    aten,
+    chooses_rows,
+    copied,
+    needed,
+    outside,
+    place,
+    successor,
+    tensors,
+    whole,
+    with_out,
+    written_by,
+)
 from skillrl.spec import Metrics
 
 LARGEST = 1 << 30  # bytes of its operations' results: where they are more, what the host does in between is little
 
-aten = torch.ops.aten
 UNKNOWABLE = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
-EMPTY = {aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.new_empty_strided}
 CONSTANT = {
     *(aten.arange, aten.scalar_tensor, aten.full, aten.ones, aten.zeros),
     *(aten.ones_like, aten.zeros_like, aten.full_like, aten.new_ones, aten.new_zeros, aten.new_full),
 }
-MOVING = {aten.native_batch_norm}  # averages, without saying so
-COPY = {aten._to_copy, aten.clone}
-LAYOUT = {"dtype", "layout", "device", "pin_memory", "memory_format"}  # what a result has already
 SHORTER: dict[Any, Callable[..., Any]] = {
     aten.mm.default: torch.mm,
     aten.addmm.default: torch.addmm,
@@ -45,20 +55,6 @@ SHORTER: dict[Any, Callable[..., Any]] = {
     aten.stack.default: torch.stack,
 }
 """torch's own functions of the same arguments: a microsecond less than by the dispatcher."""
-
-
-@dataclass
-class Operation:
-    call: Any  # an aten overload
-    arguments: tuple[Any, ...]
-    named: dict[str, Any]
-    results: list[Tensor]
-    made: list[Tensor]
-    """Those of the results that lie in memory which this operation took."""
-
-    def tensors(self) -> list[Tensor]:
-        """That it is given."""
-        return tensors((self.arguments, self.named))
 
 
 class Watching(TorchDispatchMode):
@@ -101,7 +97,7 @@ class Noted:
 
     def __init__(self, operations: list[Operation], metrics: Metrics, owned: list[Tensor]):
         self.outside = outside(operations)
-        operations = needed(operations, {place(tensor) for tensor in metrics.values()} | self.outside)
+        operations = needed(copied(operations), {place(tensor) for tensor in metrics.values()} | self.outside)
         given = [leaf for each in operations for leaf in tree_leaves((each.arguments, each.named))]
         self.generators = list({id(leaf): leaf for leaf in given if isinstance(leaf, Generator)}.values())
         written = {place(tensor) for operation in operations for tensor in written_by(operation)}
@@ -149,15 +145,21 @@ class Noted:
                 self.memory |= made  # as it is, for good
                 last |= dict.fromkeys(made, len(operations))
                 continue
+            done_with = {place(tensor) for tensor in operation.tensors()}
+            done_with = {at for at in done_with & self.memory.keys() if last[at] == index}
+            heir_of = successor(operation, done_with)
             for at, storage in made.items():
                 size = storage.nbytes()
-                self.memory[at] = free[size].pop() if free[size] else torch.UntypedStorage(size)
+                if heir_of is not None:
+                    self.memory[at] = self.memory[heir_of]
+                    done_with.remove(heir_of)
+                else:
+                    self.memory[at] = free[size].pop() if free[size] else torch.UntypedStorage(size)
             changed |= {place(tensor): whole(tensor) for tensor in written_by(operation)}
-            if operation.call.overloadpacket not in EMPTY:
+            if operation.call.overloadpacket not in EMPTY and not (heir_of and operation.call.overloadpacket in COPY):
                 self.steps.append(self._step(operation))
-            for at in {place(tensor) for tensor in [*operation.tensors(), *operation.made]}:
-                if last[at] == index and at in self.memory:
-                    free[self.memory[at].nbytes()].append(self.memory[at])
+            for at in done_with | {at for at in made if last[at] == index}:
+                free[self.memory[at].nbytes()].append(self.memory[at])
         self.changed = [tensor for at, tensor in changed.items() if at not in self.memory]
 
     def _step(self, operation: Operation) -> Callable[[], Any]:
@@ -175,6 +177,9 @@ class Noted:
                 names = [argument.name for argument in found._schema.arguments]
                 named = {name: value for name, value in named.items() if name in names}
                 return partial(found, *args, **named, **dict(zip(names[-len(into) :], into, strict=True)))
+        if len(operation.results) == 1 == len(call._schema.returns):
+            (one,) = into
+            return lambda: one.copy_(call(*args, **named))
         made = {place(tensor) for tensor in operation.made}
         which = [index for index, tensor in enumerate(operation.results) if place(tensor) in made]
 
@@ -192,68 +197,3 @@ class Noted:
             return tensor.detach() if tensor.requires_grad else tensor
         size, stride, offset = tensor.size(), tensor.stride(), tensor.storage_offset()
         return torch.empty(0, dtype=tensor.dtype).set_(storage, offset, size, stride)
-
-
-@cache
-def with_out(call: Any) -> Any:
-    """The overload of the same arguments that writes where it is told, if there is one. A loss's is not it: on its way
-    to a mean it makes the result as large as what it is the mean of."""
-    asked = {argument.name: str(argument.type) for argument in call._schema.arguments}
-    if "reduction" in asked:
-        return None
-    for name in call.overloadpacket.overloads():
-        found = getattr(call.overloadpacket, name)
-        arguments = found._schema.arguments
-        rest = {argument.name: str(argument.type) for argument in arguments if not argument.is_out}
-        left_out = asked.keys() - rest.keys()
-        if len(rest) < len(arguments) and rest.items() <= asked.items() and left_out <= LAYOUT:
-            return found
-    return None
-
-
-def written_by(operation: Operation) -> list[Tensor]:
-    """What it changes."""
-    arguments = operation.call._schema.arguments
-    given = dict(zip([argument.name for argument in arguments], operation.arguments, strict=False)) | operation.named
-    changing = [each.name for each in arguments if each.alias_info is not None and each.alias_info.is_write]
-    return tensors([given.get(name) for name in changing])
-
-
-def needed(operations: list[Operation], wanted: set[int]) -> list[Operation]:
-    """Those that what is ``wanted`` comes from, or that draw: who draws after them must draw the same."""
-    wanted, found = set(wanted), []
-    for operation in reversed(operations):
-        call = operation.call
-        writes = {place(tensor) for tensor in [*operation.made, *written_by(operation)]}
-        unseen = torch.Tag.nondeterministic_seeded in call.tags or call.overloadpacket in MOVING
-        if unseen or wanted & writes:
-            wanted |= {place(tensor) for tensor in operation.tensors()}
-            found.append(operation)
-    return found[::-1]
-
-
-def outside(operations: list[Operation]) -> set[int]:
-    """The memory that they use and did not make. What came from numpy has a new one each time."""
-    """Where that lies which they use and did not make."""
-    made = {place(tensor) for operation in operations for tensor in operation.made}
-    return {place(tensor) for operation in operations for tensor in operation.tensors()} - made
-
-
-def chooses_rows(call: Any, args: Any) -> bool:
-    """Whether it is an index by whole numbers, whose result has a shape known beforehand; by bools it would not."""
-    return call is aten.index.Tensor and not any(each.dtype == torch.bool for each in tensors(args[1]))
-
-
-def place(tensor: Tensor) -> int:
-    """The memory that it lies in."""
-    return tensor.untyped_storage()._cdata
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """All of the memory that it lies in."""
-    storage = tensor.untyped_storage()
-    return torch.empty(0, dtype=tensor.dtype).set_(storage, 0, (storage.nbytes() // tensor.element_size(),), (1,))
-
-
-def tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]

@@ -1,6 +1,7 @@
 """What is noted and done again does what the same does one by one, to the bit: updates, and actions. That every
 learner's do, test_resume.py sees in its run."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -210,6 +211,29 @@ def test_what_nobody_needs_is_left_out_unless_it_draws():
     noted = Noted(watching.operations, metrics, [])
     assert len(noted.steps) == 3  # the draw, the change and what came of it
     assert noted()["a"] == 12 and x[0] == 4
+
+
+def test_what_is_done_with_is_written_over_where_it_lies_alike():
+    weight, x = torch.randn(4, 4, requires_grad=True), torch.randn(4, 4)
+
+    def work() -> dict[str, Tensor]:
+        weight.grad = None
+        once = x @ x  # in memory of its own
+        twice = once * 2  # there
+        loss = (weight * twice.tanh()).sum()
+        other = twice.t() + twice  # elsewhere: there it would read what it has written
+        loss.backward()  # the gradient is no copy
+        assert weight.grad is not None
+        return {"a": other.sum(), "b": weight.grad.sum()}
+
+    with Watching() as watching:
+        metrics = work()
+    noted = Noted(watching.operations, metrics, [])
+    assert not any("copy" in step.func.__name__ for step in noted.steps if isinstance(step, partial))
+    pieces = {piece.data_ptr() for piece in noted.memory.values() if piece.nbytes() == x.nbytes}
+    assert len(pieces) == 3, len(pieces)
+    found = noted()
+    assert all(torch.equal(found[name], value) for name, value in metrics.items())
 
 
 def actions(act: Any, policy: SkillPolicy, times: int, n: int = 5) -> list[Tensor]:

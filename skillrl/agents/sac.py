@@ -110,10 +110,9 @@ class SAC(Agent):
         next_action, log_prob = self.actor(next_obs, next_z).sample(generator)
         q = self.target_critic(next_obs, next_z, next_action)  # (ensemble, B, C)
         lower = self.critic.reduce(q, next_z).min(0, keepdim=True).indices  # (1, B)
-        next_q = torch.take_along_dim(q, lower.unsqueeze(-1), 0).squeeze(0)  # (B, C)
+        next_q = q.gather(0, lower.unsqueeze(-1).expand(-1, *q.shape[1:])).squeeze(0)  # (B, C)
         if self.entropy_in_target:
-            bonus = -alpha * log_prob.unsqueeze(-1)
-            next_q = next_q + F.pad(bonus, (self.critic.channels - 1, 0))  # 0 in all channels but the last
+            next_q[..., -1] -= alpha * log_prob
         return self._channels(batch) + batch["discount"].unsqueeze(-1) * next_q
 
     def critic_loss(self, batch: Batch, alpha: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
