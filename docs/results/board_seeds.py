@@ -65,12 +65,12 @@ class Body:
 
 LINE = (("x", 0),)
 CSF_BEGINS_LATE = (
-    "Why CSF is behind, as far as seen on seeds 0 to 2: it begins late. Its reward is small (steps in φ shrink, ‖Δφ‖² "
-    "from 0.004 to below 0.0001), its contrast stays what a guess would cost (5 log 256 = 27.73 nats), and meanwhile "
-    "entropy pays the actor more than going anywhere: the temperature falls from 0.01 to a tenth of it in some 750,000 "
-    "steps. On seed 2 all that turned at 1,500,000 steps, when it was 0.00014: the body moved, ‖Δφ‖² grew to 0.009 and "
-    "13 cells were reached by the end. On seed 1 it was about to turn (0.00016), on seed 0 not. METRA's steps in φ are "
-    "held near the size of 1 by its constraint; it begins at 900,000 to 1,400,000 steps."
+    "Why CSF is behind: it begins late. Its reward is small (steps in φ shrink, ‖Δφ‖² from 0.004 to below 0.0001), its "
+    "contrast stays what a guess would cost (5 log 256 = 27.73 nats), and meanwhile entropy pays the actor more than "
+    "going anywhere: the temperature falls from 0.01 to a tenth of it in some 750,000 steps. On seeds 2 and 3 all that "
+    "turned at about 1,500,000 steps, when it was 0.0001: the body moved, ‖Δφ‖² grew to 0.009 and 0.003, and 13 and 18 "
+    "cells were reached by the end, still rising. On seeds 1 and 4 it was about to turn (0.00016, 0.00008), on seed 0 "
+    "not. METRA's steps in φ are held near the size of 1 by its constraint; it begins at 900,000 to 1,400,000 steps."
 )
 BODIES = {
     "point": Body("point", "Point", 50_000),
