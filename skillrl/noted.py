@@ -23,7 +23,7 @@ from skillrl.operations import (
     needed,
     outside,
     place,
-    successor,
+    predecessor,
     tensors,
     whole,
     with_out,
@@ -93,7 +93,7 @@ class Watching(TorchDispatchMode):
 
 
 class Noted:
-    """An update's operations on memory of their own, which those that are done earlier leave to later ones."""
+    """Operations on memory of their own, which those that are done earlier leave to later ones."""
 
     def __init__(self, operations: list[Operation], metrics: Metrics, owned: list[Tensor]):
         self.outside = outside(operations)
@@ -147,16 +147,17 @@ class Noted:
                 continue
             done_with = {place(tensor) for tensor in operation.tensors()}
             done_with = {at for at in done_with & self.memory.keys() if last[at] == index}
-            heir_of = successor(operation, done_with)
+            before = predecessor(operation, done_with)
             for at, storage in made.items():
                 size = storage.nbytes()
-                if heir_of is not None:
-                    self.memory[at] = self.memory[heir_of]
-                    done_with.remove(heir_of)
+                if before is not None:
+                    self.memory[at] = self.memory[before]
                 else:
                     self.memory[at] = free[size].pop() if free[size] else torch.UntypedStorage(size)
+            done_with -= {before}
             changed |= {place(tensor): whole(tensor) for tensor in written_by(operation)}
-            if operation.call.overloadpacket not in EMPTY and not (heir_of and operation.call.overloadpacket in COPY):
+            is_there = operation.call.overloadpacket in COPY and before is not None
+            if operation.call.overloadpacket not in EMPTY and not is_there:
                 self.steps.append(self._step(operation))
             for at in done_with | {at for at in made if last[at] == index}:
                 free[self.memory[at].nbytes()].append(self.memory[at])

@@ -72,7 +72,7 @@ def copied(operations: list[Operation]) -> list[Operation]:
     return [operation for operation in found if operation is not None]
 
 
-def successor(operation: Operation, done_with: set[int]) -> int | None:
+def predecessor(operation: Operation, done_with: set[int]) -> int | None:
     """Where that of its inputs lies whose memory its only result can take: no later operation wants it, it is laid out
     alike, and each number comes from that at its place."""
     call = operation.call
@@ -112,7 +112,6 @@ def needed(operations: list[Operation], wanted: set[int]) -> list[Operation]:
 
 def outside(operations: list[Operation]) -> set[int]:
     """The memory that they use and did not make. What came from numpy has a new one each time."""
-    """Where that lies which they use and did not make."""
     made = {place(tensor) for operation in operations for tensor in operation.made}
     return {place(tensor) for operation in operations for tensor in operation.tensors()} - made
 
