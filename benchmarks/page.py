@@ -57,7 +57,7 @@ LIMITS = """## Limits
 
 - Speeds are of the machine named at each table; ratios carry over to like machines, absolute numbers don't. What else
   ran is told by the load before the first round: on an idle machine it is near 0.
-- Two threads differ from process to process (SAC on two cores, above: 125 to 172 env steps a second by the round), and
+- Two threads differ from process to process (SAC on two cores, above: 105 to 163 env steps a second by the round), and
   at times within one that goes on doing the same. Profiled in both states, what reads what the other core wrote is
   slower in one of them: Adam and copies most, products least. So it seems to be the way between the cores' caches.
   Where a virtual machine's cores lie is not ours to choose; peers have it too.
