@@ -61,7 +61,9 @@ papers train for ten to a hundred times as long.
   continuous z, one of 16 fixed draws); after the strokes, an untrained network's, and with labels permuted.
   Of a team, both are of all agents together; *alone* is by the best single one.
 - **Goal distance**: zero-shot, how far from its goal an episode ends over how far it began; the median of 32. Only for
-  learners that know a way to a goal."""
+  learners that know a way to a goal.
+- **Minutes**: of the clock, for training. Two ran at a time on two cores, at times with other work beside them or
+  halted for it: upper bounds. Speeds are compared in [performance](../performance.md)."""
 
 
 def missing(found: Found) -> str:
