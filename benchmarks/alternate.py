@@ -105,7 +105,7 @@ def timed(work: Callable[[], float]) -> Measure:
 
     def measure(seconds: float) -> Row:
         count, wall, cpu = 0.0, time.perf_counter(), cpu_seconds()
-        while time.perf_counter() < wall + seconds:
+        while not count or time.perf_counter() < wall + seconds:  # once at least, however late it was begun
             count += work()
         wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
         return {"rate": count / wall, "cpu_ms": 1e3 * cpu / count, "wall_s": wall, "cpu_s": cpu, "count": count}
