@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from skillrl.data.replay import Replay
 from skillrl.learners.base import Learner
@@ -105,24 +105,15 @@ class CpuAct:
         self.policy = policy
         self.of: Any = None
 
-    def __call__(
-        self,
-        obs: Tensor,
-        z: Tensor,
-        carry: Carry = (),
-        *,
-        deterministic: bool = False,
-        generator: Generator | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        act = partial(self.policy.act, deterministic=deterministic, generator=generator)
+    def __call__(self, obs: Tensor, z: Tensor, carry: Carry = (), **how: Any) -> tuple[Tensor, dict[str, Tensor]]:
         if carry:
-            return act(obs, z, carry)
-        if self.of != (of := (obs.shape, obs.dtype, z.shape, z.dtype, deterministic, generator, self.policy.training)):
+            return self.policy.act(obs, z, carry, **how)
+        if self.of != (of := (obs.shape, obs.dtype, z.shape, z.dtype, how, self.policy.training)):
             self.of, self.act = of, Repeated(f"actions of {type(self.policy).__name__}", self.policy, closed=True)
             self.given = torch.empty_like(obs), torch.empty_like(z)
 
         def anew() -> Metrics:
-            action, extras = act(*self.given)
+            action, extras = self.policy.act(*self.given, **how)
             return {"action": action} | extras
 
         self.given[0].copy_(obs)

@@ -27,7 +27,7 @@ def equip(state: State, runtime: Runtime) -> None:
     """How a run's updates and actions are made on this machine."""
     state.updating = updating(runtime)
     if runtime.graph and runtime.device == "cpu" and state.collector is not None:
-        state.collector.act = CpuAct(state.collector.policy)  # type: ignore[method-assign]
+        state.collector.act = CpuAct(state.collector.policy)
 
 
 def updating(runtime: Runtime) -> Updating:

@@ -51,8 +51,8 @@ class Runtime:
         threads: CPU threads of torch. More than one may change results in the last bits.
         workers: processes that step the envs, this one included unless it learns meanwhile (``overlap``). Configs may
             say auto for either: a run then chooses (``skillrl.cores``).
-        graph: whether updates are noted once and done again, the same to the bit: on a GPU a round of them as one CUDA
-            graph, on a CPU one as a list of operations.
+        graph: whether what is the same each time is noted once and done again, to the same bits: on a GPU a round of
+            updates as one CUDA graph, on a CPU an update and an action, each as a list of operations.
         precision: float32, or bfloat16 for the products of hidden layers in updates (``skillrl.precision``). Another
             precision learns something else, so it is one of a run's settings.
         trusted: packages beyond the allow-list whose classes a config may name. Read from the command line only.

@@ -9,12 +9,14 @@ rewards) stay on the host, where the env's answers come from: kept on the GPU, e
 kernel of its own, and each question about them a wait.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from skillrl.data.infos import numeric, of_step
 from skillrl.selector import Selector
 from skillrl.skill_policy import SkillPolicy, columns_on
 from skillrl.spec import Batch, Carry, Spec
@@ -44,7 +46,7 @@ class Collector:
         device: str | torch.device = "cpu",
     ):
         self.env, self.policy, self.selector = env, policy, selector
-        self.act = policy.act  # or what does the same faster
+        self.act: Callable[..., tuple[Tensor, dict[str, Tensor]]] = policy.act  # or what does the same faster
         self.spec = spec or Spec.from_env(env)
         self.gamma = gamma.cpu() if isinstance(gamma, Tensor) else gamma
         self.deterministic, self.greedy = deterministic, greedy
@@ -63,7 +65,7 @@ class Collector:
         obs, info = self.env.reset(seed=seed)
         n = self.num_envs
         self.obs = self._to(obs)
-        self.info = {key: value for key, value in info.items() if _is_rows(value, n)}
+        self.info = numeric(info, n)
         self.first = torch.ones(n, dtype=torch.bool)
         self.due = self.first.clone()
         self.skill_step = torch.zeros(n, dtype=torch.int64)
@@ -158,9 +160,9 @@ class Collector:
             active=self.active,
             **self.step_extras,
         )
-        for key, value in _true_infos(info, n).items():
+        for key, value in of_step(info, n).items():
             step[f"info/{key}"] = _host(value)
-        self.info = {key: value for key, value in info.items() if _is_rows(value, n)}
+        self.info = numeric(info, n)
         decisions = self._close(step, done)
         self._count(paid, done, step)
         self.prev_action = self._on(self.action, self.prev_action)
@@ -285,21 +287,3 @@ def _put(whole: Tensor | None, index: Tensor, part: Tensor, n: int) -> Tensor:
     whole = part.new_zeros((n, *part.shape[1:])) if whole is None else whole.clone()
     whole[index] = part
     return whole
-
-
-def _is_rows(value: Any, n: int) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype != object and value.shape[:1] == (n,)
-
-
-def _true_infos(info: dict[str, Any], n: int) -> dict[str, np.ndarray]:
-    """The env's numeric infos as of the state that the step led to: the final one's where an episode ended."""
-    last = info.get("final_info", {})
-    values = {}
-    for key, value in info.items():
-        if key.startswith("_") or key == "final_obs" or not _is_rows(value, n):
-            continue
-        ended = info.get("_final_obs")
-        if ended is not None and _is_rows(last.get(key), n):
-            value = np.where(ended.reshape(ended.shape + (1,) * (value.ndim - 1)), last[key], value)
-        values[key] = value
-    return values
