@@ -94,7 +94,7 @@ class Collector:
         seen = self.obs[..., self.columns]
         if self.carry or self.selector_carry:
             self._observe(seen)
-        self._select(self.due & self.active)
+        self._select(self._among_active(self.due))
         assert self.z is not None, "the first tick after a reset must be of every row"
         self.action, self.step_extras = self.act(
             seen, self.z, self.carry, deterministic=self.deterministic, generator=self.policy_generator
@@ -113,9 +113,9 @@ class Collector:
 
     def _select(self, rows: Tensor) -> None:
         """Ask the selector for ``rows`` and open a decision in each."""
-        index = rows.nonzero().squeeze(-1)
-        if len(index) == 0:
+        if not rows.numpy().any():
             return
+        index = rows.nonzero().squeeze(-1)
         there = index.to(self.device)
         choice = self.selector.select(
             self.obs[there],
@@ -131,7 +131,7 @@ class Collector:
         for carry, new in zip(self.selector_carry, choice.carry, strict=bool(choice.carry)):
             carry[there] = new
         self.decision_z = _put(self.decision_z, there, choice.z, self.num_envs)
-        self.skill_step[index] = 0
+        self.skill_step = self.skill_step.index_fill(0, index, 0)  # another one: the old one was handed out
         if self.reward is not None and self.discount is not None:
             self.reward[index], self.discount[index] = 0.0, 1.0
 
@@ -143,9 +143,9 @@ class Collector:
         obs, reward, terminated, truncated, info = self.env.step_wait()
         n = self.num_envs
         assert self.z is not None
-        ended, cut, paid = _host(terminated), _host(truncated), _host(reward).float()
-        done = ended | cut
-        any_done, obs = bool(done.any()), self._to(obs)
+        ended, cut, paid = _host(terminated), _host(truncated), torch.from_numpy(reward.astype(np.float32))
+        either = terminated | truncated
+        done, any_done, obs = torch.from_numpy(either), bool(either.any()), self._to(obs)
         next_obs = self._to(info["final_obs"]) if any_done else obs
         step = Batch(
             obs=self.obs,
@@ -156,7 +156,7 @@ class Collector:
             truncated=cut,
             first=self.first,
             z=self.z,
-            skill_step=self.skill_step.clone(),
+            skill_step=self.skill_step,
             active=self.active,
             **self.step_extras,
         )
@@ -164,7 +164,7 @@ class Collector:
             step[f"info/{key}"] = _host(value)
         self.info = numeric(info, n)
         decisions = self._close(step, done)
-        self._count(paid, done, step)
+        self._count(paid, done if any_done else None, step)
         self.prev_action = self._on(self.action, self.prev_action)
         if any_done:
             self.prev_action = _where(done.to(self.device), self._no_action(n), self.prev_action)
@@ -174,23 +174,23 @@ class Collector:
 
     def _close(self, step: Batch, done: Tensor) -> Batch | None:
         """Pay the open decisions, find out which ended, and move z on in the others."""
-        active, next_obs, reward = self.active, step["next_obs"], step["reward"]
+        next_obs, reward = step["next_obs"], step["reward"]
         if self.reward is None or self.discount is None:
             self.reward, self.discount = torch.zeros_like(reward), torch.ones_like(reward)
         self.reward = self._on(self.reward + self.discount * reward, self.reward)
         self.discount = self._on(self.discount * self.gamma, self.discount)
-        self.skill_step = self.skill_step + active.long()
+        self.skill_step = self._on(self.skill_step + 1, self.skill_step)
         seen = next_obs[..., self.columns]
         held = self.skill_step.to(self.device)
         ends = self.policy.stop(seen, step["z"], held)
         if ends is not None:
             ends = torch.rand(ends.shape, generator=self.skill_generator, device=self.device) < ends
         moved = self.selector.advance(self.obs, step["z"], next_obs)
-        due = (self.selector.due(next_obs, moved, held, ends).cpu() | done) & active
+        due = self._among_active(self.selector.due(next_obs, moved, held, ends).cpu() | done)
         self.due = self._on(due, self.due)
         if moved is not step["z"]:
-            self.z = _where((active & ~done).to(self.device), moved, step["z"])
-        if not bool(due.any()):
+            self.z = _where((self.active & ~done).to(self.device), moved, step["z"])
+        if not due.numpy().any():
             return None
         index = due.nonzero().squeeze(-1)
         assert self.decision_z is not None
@@ -205,17 +205,18 @@ class Collector:
             **{key: value[there] for key, value in self.extras.items()},
         )
 
-    def _count(self, reward: Tensor, done: Tensor, step: Batch) -> None:
-        """Returns and lengths of the episodes that ended, for ``metrics``."""
+    def _count(self, reward: Tensor, done: Tensor | None, step: Batch) -> None:
+        """Returns and lengths of the episodes that ended, for ``metrics``. done: None where none did."""
         per_env = reward if reward.ndim == 1 else reward.sum(-1)
         total = torch.zeros_like(per_env) if self.episode_return is None else self.episode_return
-        self.episode_return = total + per_env * self.active
-        self.episode_length = self.episode_length + self.active.long()
-        for i in (done & self.active).nonzero().squeeze(-1).tolist():
-            ended = {"episode/return": self.episode_return[i].item(), "episode/length": self.episode_length[i].item()}
+        self.episode_return = self._on(total + per_env, total)
+        self.episode_length = self._on(self.episode_length + 1, self.episode_length)
+        ended = () if done is None else self._among_active(done).nonzero().squeeze(-1).tolist()
+        for i in ended:
+            told = {"episode/return": self.episode_return[i].item(), "episode/length": self.episode_length[i].item()}
             if "info/success" in step:
-                ended["episode/success"] = float(step["info/success"][i])
-            self.finished.append(ended)
+                told["episode/success"] = float(step["info/success"][i])
+            self.finished.append(told)
             self.episode_return[i], self.episode_length[i] = 0.0, 0
 
     def drain(self) -> list[dict[str, float]]:
@@ -236,6 +237,10 @@ class Collector:
     def _on(self, new: Tensor, old: Tensor) -> Tensor:
         """``new`` in the rows that went on, ``old`` in the others; both (N, ...)."""
         return new if self.active is self.everyone else _where(self.active.to(new.device), new, old)
+
+    def _among_active(self, rows: Tensor) -> Tensor:
+        """Those of ``rows`` (N,) that go on."""
+        return rows if self.active is self.everyone else rows & self.active
 
     _SAVED = (
         "obs", "first", "due", "skill_step", "z", "decision_z", "carry", "selector_carry", "prev_action", "reward",

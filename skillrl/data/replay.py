@@ -22,6 +22,7 @@ from skillrl.data.ring import Index, Ring, gather
 from skillrl.spec import Batch, Need, Source
 
 NOT_STORED = {"next_obs", "discount", "mask", "active"}  # of a step: found or computed when sampled
+FLAGS = {"first", "terminated", "truncated", "active"}
 NOT_STORED_DECISION = {"row", "obs", "next_obs", "first", "terminated", "truncated"}  # of a decision: its steps tell
 
 
@@ -76,21 +77,20 @@ class Replay:
 
         transitions: (N, ...); next_obs is the true next observation, also where the episode ended. Rows that are False
             in ``active`` (N,), if it is there, waited and are not written.
-        decisions: (M, ...), those that finished at this tick: ``row`` (M,) their env, one each; duration (M,) in env
+        decisions: (M, ...), those that finished at this tick: ``row`` (M,) their env, ascending; duration (M,) in env
             steps, reward, discount, z and what else is to be kept. One whose first step is not here is dropped.
         """
+        # asked of what came, which is on the host: on a GPU a question waits for all that was asked before
+        told = {name: transitions[name].numpy() for name in FLAGS & transitions.keys()}
+        begin, end = told["first"].any(), told["terminated"].any() or told["truncated"].any()
         rows, step = self._rows, moved(transitions, self.device)
-        if "active" in step and not transitions["active"].all():
+        if "active" in told and not told["active"].all():
             rows = step["active"].nonzero().squeeze(1)
             step = {name: value[rows] for name, value in step.items()}
-        # asked of what came, which is on the host: on a GPU a question waits for all that was asked before
-        begin = bool(transitions["first"].any())
-        end = bool((transitions["terminated"] | transitions["truncated"]).any())
         if begin:  # an episode that was left without an end (a resumed env that starts afresh) keeps its last next_obs
             self._close(rows[step["first"] & (self.steps.pos[rows] > self.episode_slot[rows])])
-        slot = self.steps.pos[rows]
+        slot = self.steps.append(rows, {name: value for name, value in step.items() if name not in NOT_STORED})
         self.transitions.append(rows, {"slot": slot.int()})
-        self.steps.append(rows, {name: value for name, value in step.items() if name not in NOT_STORED})
         self.steps.put(rows, slot + 1, {"obs": step["next_obs"]}, some=True)
         if decisions is not None and len(decisions["row"]):
             self._add_decisions(decisions)
@@ -139,8 +139,9 @@ class Replay:
             return int((self.transitions.pos - self.fresh_from).sum())
         if need.source == "fresh_decisions":
             return int((self.decisions.pos - self.fresh_decisions_from).sum())
-        index = {"episodes": self.episodes, "decisions": self.decisions}.get(need.source, self.transitions)
-        return int(index.live().sum())
+        if need.source in ("transitions", "sequences"):
+            return self._moved  # the newest is always there; known without a question to the device
+        return int((self.episodes if need.source == "episodes" else self.decisions).live().sum())
 
     def sample(self, needs: Mapping[str, Need]) -> dict[str, Batch | list[Batch]]:
         """One entry a need, a list where it asks for repeats. What is fresh is served once: by one call of this."""

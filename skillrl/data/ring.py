@@ -45,12 +45,14 @@ class Ring:
             for name, value in entries.items():
                 self.data[name].index_copy_(0, where, value)
 
-    def append(self, env: Tensor, entries: Mapping[str, Tensor]) -> None:
-        """Store one entry (R, ...) in each of the distinct envs ``env`` (R,)."""
-        at = self.pos[env]
+    def append(self, env: Tensor, entries: Mapping[str, Tensor]) -> Tensor:
+        """Store one entry (R, ...) in each of the distinct envs ``env`` (R,), in ascending order. Returns which it is
+        in each, (R,)."""
+        at = self.pos.clone() if len(env) == self.num_envs else self.pos[env]
         self.put(env, at, entries)
         with in_any_order(self.device):
             self.pos.index_copy_(0, env, at + 1)
+        return at
 
     def _allocate(self, value: Tensor) -> Tensor:
         shape = (self.num_envs * self.capacity, *value.shape[1:])
@@ -105,8 +107,9 @@ class Index(Ring):
 
         span: only entries that have span − 1 later ones; in an env with fewer than ``span``, its oldest entry.
         """
-        count = self.live()
-        count = count.clamp(max=1).maximum(count - span + 1)  # (N,)
+        count = self.live()  # (N,)
+        if span > 1:
+            count = count.clamp(max=1).maximum(count - span + 1)
         stop = count.cumsum(0)
         # 62 random bits: the modulo's bias is below 1e-12 for any buffer that fits in memory
         draw = torch.randint(2**62, (batch_size,), generator=generator, device=self.device) % stop[-1]
