@@ -155,8 +155,8 @@ STUDIES = {
             "Skills of the HalfCheetah are pretrained without reward, told apart by x; then a controller chooses among "
             "them on METRA's goal task, which pays 1 for each env step within 3 of a goal that is drawn for each "
             "episode, here within 30 of the start (METRA's: 100). "
-            f"{SAME} Pretraining has 1/4. Over METRA's directions the controller is SAC, over DIAYN's sixteen skills "
-            "DQN. " + CALIBRATED_GOAL
+            f"{SAME} Pretraining has 1/4. Over METRA's directions the controller is SAC, over DIAYN's sixteen skills, "
+            "and over the untrained network, which is DIAYN's, DQN. " + CALIBRATED_GOAL
         ),
         arms={
             **hierarchical("half_cheetah_goal"),
