@@ -180,6 +180,26 @@ STUDIES = {
         claim=Gap(effect=0),
         against=("flat_sac", "flat_ppo", "action_repeat"),
     ),
+    "point_zero_shot": Study(
+        title="Goals without learning: the point",
+        about=(
+            "Skills of a point are pretrained without reward, 50,000 env steps with 1/32 update each, as for the "
+            "board; then each step takes the skill that is said to lead to the goal, one of 32 that lie 7 away, within "
+            "1. Nothing is learnt on the task. Beside it SAC learns it from scratch, with 1/8. Nothing was tuned; "
+            "on seed 100 METRA's and LSD's skills reached all goals, CSF's 0.90."
+        ),
+        arms={
+            "ours": Arm("zero_shot/point", "METRA, no learning on the task"),
+            "csf": Arm("zero_shot/point/csf", "CSF, no learning on the task"),
+            "lsd": Arm("zero_shot/point/lsd", "LSD, no learning on the task"),
+            "untrained": Arm("zero_shot/point/untrained", "METRA's networks, untrained"),
+            "flat_sac": Arm("zero_shot/point/flat_sac", "Flat SAC"),
+        },
+        ours="ours",
+        measure=SUCCESS,
+        claim=Gap(effect=0.3),
+        against=("untrained",),
+    ),
     "point_maze": Study(
         title="A controller over skills: the point's maze",
         about=(
