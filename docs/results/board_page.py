@@ -177,8 +177,7 @@ def figure_of_coverage(learners: Mapping[str, Sequence[Seed]], ink: Ink) -> "Fig
         values = [one.scores["visited"] for one in seeds]
         axes.plot(values, [place] * len(values), "o", color=ink["accent"], ms=5, alpha=0.8)
     axes.set_yticks(range(len(learners)), list(learners), fontsize=8)
-    axes.invert_yaxis()
+    axes.set(xlabel="cells that training had been to", ylim=(len(learners) - 0.5, -0.5))
     axes.set_xlim(left=0)
-    axes.set_xlabel("cells that training had been to")
     axes.grid(axis="y", visible=False)
     return figure
