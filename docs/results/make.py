@@ -133,9 +133,10 @@ def counted(study: Study, found: Found) -> str:
         if any(budgets_of(found[arm]))
     }
     told = "; ".join(f"{study.arms[arm].title} {steps:,}" for arm, steps in totals.items())
+    told = f" Env steps in all: {told}." if totals else ""
     return (
         "Shown, not claimed: skills are pretrained once and serve many tasks, but for this one task alone their env "
-        f"steps count too. Env steps in all: {told}. The arms without pretraining were not run beyond the common "
+        f"steps count too.{told} The arms without pretraining were not run beyond the common "
         "budget, so the figure does not tell where they would be by then."
     )
 
