@@ -43,11 +43,11 @@ ROWS = LEARNT | {
 ABOUT = """# Control over learnt skills, on sparse tasks
 
 A controller chooses among frozen skills, on tasks that pay 1 in a goal and 0 elsewhere; beside it, the same controller
-over the skill network as it was initialised, and agents without skills. All have the same body, task, network widths,
-env steps on the task (300,000) and updates per env step there (1/16); pretraining comes on top of it, and each task's
-page has curves with and without it counted. Scores are of 48 deterministic episodes after training, env steps inside
-the goal or, in a maze, the share that reached it: mean and standard error over seeds 0 to 4, or the seeds alone where
-some are missing."""
+over the skill network as it was initialised (DIAYN's, also where METRA's and CSF's skills are compared with it), and
+agents without skills. All have the same body, task, network widths, env steps on the task (300,000) and updates per env
+step there (1/16); pretraining comes on top of it, and each task's page has curves with and without it counted. Scores
+are of 48 deterministic episodes after training, env steps inside the goal or, in a maze, the share that reached it:
+mean and standard error over seeds 0 to 4, or the seeds alone where some are missing."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ def page(tasks: list[Column]) -> str:
         "Claim: control over learnt skills is above flat SAC, and above the same controller over the untrained skill "
         "network, by at least 3 pooled standard errors, over seeds 0 to 4.",
         table(["Skills", "Task", *(f"Against {title}" for title in AGAINST.values()), "Holds"], claims(tasks)),
+        "What the skills' own way to a goal is worth without a controller is [a page of its own](point_zero_shot.md).",
         "## How this page was made",
         "    python docs/results/prove.py half_cheetah_goal    # and the others\n    python docs/results/downstream.py",
     ]

@@ -150,11 +150,12 @@ STUDIES = {
         claim=Gap(effect=0),
     ),
     "half_cheetah_goal": Study(
-        title="A controller over DIAYN skills: HalfCheetah's goals",
+        title="A controller over skills: HalfCheetah's goals",
         about=(
-            "Skills of the HalfCheetah are pretrained without reward, told apart by x; then a controller chooses among "
-            "them on METRA's goal task, which pays 1 for each env step within 3 of a goal that is drawn for each "
-            "episode, here within 30 of the start (METRA's: 100). "
+            "Skills of the HalfCheetah are pretrained without reward, DIAYN's told apart by x and blind to it, METRA's "
+            "from all of the observation; then a controller chooses among them on METRA's goal task, which pays 1 for "
+            "each env step within 3 of a goal that is drawn for each episode, here within 30 of the start (METRA's: "
+            "100). "
             f"{SAME} Pretraining has 1/4. Over METRA's directions the controller is SAC, over DIAYN's sixteen skills, "
             "and over the untrained network, which is DIAYN's, DQN. " + CALIBRATED_GOAL
         ),
