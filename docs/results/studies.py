@@ -162,6 +162,8 @@ STUDIES = {
         arms={
             **hierarchical("half_cheetah_goal"),
             "metra": Arm("metra/half_cheetah_goal", "Controller over METRA skills"),
+            "metra_untrained": Arm("metra/half_cheetah_goal/untrained", "Same controller, METRA's networks untrained"),
+            "csf": Arm("csf/half_cheetah_goal", "Controller over CSF skills"),
         },
         ours="ours",
         measure=returns("env steps inside the goal", digits=1),
