@@ -149,6 +149,26 @@ STUDIES = {
         measure=returns(digits=1),
         claim=Gap(effect=0),
     ),
+    "half_cheetah_imagined": Study(
+        title="Skills in imagination: HalfCheetah's own reward",
+        about=(
+            "Choreographer in small on the HalfCheetah, 1/8 update per env step throughout. A world model, codes of its "
+            "states and a skill for each are pretrained without reward; then a controller learns in the same model "
+            "which code to choose at each step for the body's own reward, 200 steps an episode "
+            "(`experiment=choreographer/half_cheetah`). Model and skills are trained further, or stay as they are "
+            "(`…/frozen`). From scratch (`…/scratch`) networks, agent and budget are the same, and nothing was "
+            "pretrained."
+        ),
+        arms={
+            "ours": Arm("choreographer/half_cheetah", "Choice among imagined skills"),
+            "frozen": Arm("choreographer/half_cheetah/frozen", "The same, model and skills frozen", skills_of="ours"),
+            "scratch": Arm("choreographer/half_cheetah/scratch", "Same agent, from scratch"),
+        },
+        ours="ours",
+        measure=returns(digits=1),
+        claim=Gap(effect=0),
+        against=("scratch",),
+    ),
     "half_cheetah_goal": Study(
         title="A controller over skills: HalfCheetah's goals",
         about=(
@@ -162,7 +182,6 @@ STUDIES = {
         arms={
             **hierarchical("half_cheetah_goal"),
             "metra": Arm("metra/half_cheetah_goal", "Controller over METRA skills"),
-            "metra_untrained": Arm("metra/half_cheetah_goal/untrained", "Same controller, METRA's networks untrained"),
             "csf": Arm("csf/half_cheetah_goal", "Controller over CSF skills"),
         },
         ours="ours",
