@@ -15,14 +15,19 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from train import CONF, build
+from skillrl.errors import BadInput, exit_code
+from train import CONF, PAST_HYDRA, build
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="eval")
 def launch(cfg: DictConfig) -> None:
-    """Evaluate ``run``, or compare ``runs``."""
-    from skillrl.errors import BadInput
+    """As asked for."""
+    with PAST_HYDRA:
+        start(cfg)
 
+
+def start(cfg: DictConfig) -> None:
+    """Evaluate ``run``, or compare ``runs``."""
     if cfg.export is not None and cfg.run is None:
         raise BadInput("export is given without run: it writes the replay of one run")
     if cfg.run is not None and cfg.runs is not None:
@@ -75,9 +80,8 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors arrive here whole, and are shortened once
     try:
         launch()
+        PAST_HYDRA.settle()
     except (Exception, KeyboardInterrupt) as error:
-        from skillrl.errors import exit_code
-
         return exit_code(error)
     return 0
 

@@ -25,9 +25,12 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from skillrl.errors import BadInput, Past, Stopped, exit_code
+
 CONF = Path(__file__).parent / "conf"
 LEFT_OUT, NONE = ("task", "downstream", "controller"), "none"
 """Groups that a run can do without. Hydra has no null for a group, so there null is an option of this name."""
+PAST_HYDRA = Past()
 
 
 def job_name(overrides: Any) -> str:
@@ -65,14 +68,15 @@ def launch(cfg: DictConfig) -> None:
     job = HydraConfig.get()
     folder, sweeping = Path(job.runtime.output_dir), job.mode is RunMode.MULTIRUN
     if not sweeping:
-        return start(cfg, folder)
+        with PAST_HYDRA:
+            start(cfg, folder)
+        return
     apart = job.runtime.choices["hydra/launcher"] != "basic"
     sweep.run_job(lambda: start(cfg, folder, sweeping=True), folder, apart=apart)
 
 
 def start(cfg: DictConfig, folder: Path, *, sweeping: bool = False) -> None:
     """Errors: BadInput where ``folder`` holds a run already, unless it is this one in a sweep: that goes on."""
-    from skillrl.errors import BadInput
     from skillrl.record import is_run, read_status
     from skillrl.run import Run
 
@@ -166,8 +170,6 @@ def main() -> int:
         sys.argv[1:] = map(without_null, sys.argv[1:])
         return launch_all()
     except (Exception, KeyboardInterrupt) as error:
-        from skillrl.errors import exit_code
-
         return exit_code(error)
 
 
@@ -181,7 +183,6 @@ def without_null(argument: str) -> str:
 
 def launch_all() -> int:
     """One run, or all jobs of a sweep. Returns the exit code."""
-    from skillrl.errors import Stopped
     from skillrl.sweep import PassedOn, judge
 
     Launched.folder, since = None, time.time()
@@ -194,6 +195,7 @@ def launch_all() -> int:
                 raise
             signals.seen = signals.seen or getattr(error, "code", 130) - 128
     if Launched.folder is None:
+        PAST_HYDRA.settle()
         return 0
     code = judge(Launched.folder, since)
     if signals.seen:

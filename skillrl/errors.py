@@ -25,6 +25,29 @@ class Stopped(KeyboardInterrupt):
         self.code, self.advice = 128 + number, ""
 
 
+class Past:
+    """Takes an error past a caller that would say something of its own about it, as Hydra does in its jobs.
+
+    ``with past:`` stands around what may fail, and ``past.settle()`` after the caller, where the error is raised.
+    """
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+
+    def __enter__(self) -> None:
+        self.error = None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        self.error = error if isinstance(error, Exception) else None  # stops and exits go their own way
+        return self.error is not None
+
+    def settle(self) -> None:
+        """Errors: the one that was kept."""
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+
+
 @contextmanager
 def bad_input(where: str) -> Iterator[None]:
     """What fails while things are built from a config is the config's fault: it becomes BadInput.
