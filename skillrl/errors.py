@@ -28,18 +28,20 @@ class Stopped(KeyboardInterrupt):
 class Past:
     """Takes an error past a caller that would say something of its own about it, as Hydra does in its jobs.
 
-    ``with past:`` stands around what may fail, and ``past.settle()`` after the caller, where the error is raised.
+    ``with past:`` stands around what may fail, and ``past.settle()`` after the caller, where the first error is raised.
     """
 
     def __init__(self) -> None:
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
 
     def __enter__(self) -> None:
-        self.error = None
+        pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        self.error = error if isinstance(error, Exception) else None  # stops and exits go their own way
-        return self.error is not None
+        if not isinstance(error, Exception):  # stops and exits go their own way
+            return False
+        self.error = self.error or error
+        return True
 
     def settle(self) -> None:
         """Errors: the one that was kept."""

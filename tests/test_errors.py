@@ -1,4 +1,4 @@
-"""Bad input: exit code 2, one or two lines that name the key, no traceback, nothing that could be taken for a run."""
+"""Bad input: exit code 2, one line that names the key, no traceback, nothing that could be taken for a run."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 
 import eval as eval_script
 import train as train_script
-from skillrl.errors import BadInput, Stopped, bad_input, exit_code
+from skillrl.errors import BadInput, Past, Stopped, bad_input, exit_code
 
 ROOT = Path(__file__).parents[1]
 TINY = ["pretrain.env_steps=160", "pretrain.warmup=80", "learner.hidden_dims=[8]", "learner.batch_size=8"]
@@ -288,6 +288,20 @@ def test_exit_codes(error: BaseException, code: int, lines: int, capsys: Any):
     assert exit_code(error) == code
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1 if lines == 1 else len(said) >= 1 and type(error).__name__ in said[-1]
+
+
+def test_an_error_goes_past_a_caller_and_a_stop_does_not():
+    past = Past()
+    for word in ("first", "second"):
+        with past:
+            raise BadInput(word)
+    with past:
+        pass
+    with pytest.raises(BadInput, match="first"):
+        past.settle()
+    past.settle()  # once is enough
+    with pytest.raises(Stopped), past:
+        raise Stopped(signal.SIGTERM)
 
 
 def test_what_building_blames_on_the_config():
