@@ -68,6 +68,11 @@ class SuccessiveElimination:
         return max(self.left, key=lambda arm: float(np.mean(self.returns[arm] or [0.0])))
 
     @property
+    def alike(self) -> bool:
+        """Whether no return was above another, so that ``best`` is but the first."""
+        return len({value for returns in self.returns for value in returns}) < 2
+
+    @property
     def stages(self) -> int:
         return len(self.returns[self.left[0]])
 

@@ -8,6 +8,7 @@ a random skill every 50 steps (DIAYN) or pins z to a constant (CIC), and so neve
 the arguments of ``lstsq`` the wrong way round, and again every 5 steps, on what an actor that has moved on collects.
 """
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -30,6 +31,7 @@ from skillrl.skill_policy import ActorPolicy, SkillPolicy, columns_on, freeze
 from skillrl.spec import Batch, Metrics, Need, Spec
 from skillrl.training import Schedule, State, store
 
+log = logging.getLogger(__name__)
 KEEP = {"none": (False, False), "actor": (True, False), "critic": (False, True), "both": (True, True)}
 TUNED_AGENT = partial(SAC, alpha_init=0.1)  # from 1 the entropy bonus could outweigh the reward
 
@@ -188,6 +190,9 @@ class Finetuned(Learner):
         most = min(self.choice_env_steps, state.schedule.total)
         while not trial.decided and state.env_steps < most:
             trial.tell(self.play(state, trial.left))
+        if trial.alike and len(trial.returns) > 1:
+            told = "finetuning: no skill earned more than another in %d rollouts: the first of them is trained further"
+            log.warning(told, trial.rollouts)
         self.z.copy_(self.get_buffer("candidates")[trial.best])
         counts = [trial.best, trial.rollouts, trial.rollouts_uniform, state.env_steps, trial.decided]
         self.choice.copy_(torch.tensor(counts))
