@@ -31,8 +31,8 @@ CALIBRATED_ANT = (
     "that do not came to 10 cells in 300,000 env steps, these to 41 in 160,000. The task was not tried beforehand, and "
     "no other arm was tuned for it. Seen afterwards: these skills end 0.6 to 1.3 from their start after 200 env steps "
     "(medians of seeds 0 to 4), while a goal with a radius of 3 moves on, by up to 7.5 along each axis, every 50. What "
-    "would be needed are skills that cross such a way in that time. METRA's, with HalfCheetah's settings and as many env "
-    "steps as DIAYN's, came to no more than 0.4 from their start on seed 100, and that arm was given up."
+    "would be needed are skills that cross such a way in that time. METRA's, with HalfCheetah's settings and as many "
+    "env steps as DIAYN's, came to no more than 0.4 from their start on seed 100, and that arm was given up."
 )
 CALIBRATED_MAZE = (
     "Settings were tried on seed 100, once each, and kept. There skills of DIAYN, METRA and CSF, and SAC with actions "
