@@ -418,7 +418,7 @@ def test_far_reach_takes_both_skills(arm: str, seed: int, check: Any, learnt: An
             critic_dims=(64, 64),
             batch_size=1024,
         )
-        taught(learner, env, 120_000, seed)
+        taught(learner, env, 210_000, seed)
         episodes = rollout(test, learner.behaviour(), learner.prior(), seed=1000 + seed)
     assert episodes.success is not None
     check({"success": (float(episodes.success.mean()), gate)})

@@ -90,7 +90,8 @@ def page(tasks: list[Column]) -> str:
     parts = [
         ABOUT,
         picture("figures/downstream", "The mean score of each arm on each task"),
-        "Colours are shares of a task's best mean." + absent(tasks),
+        "Colours are shares of a task's best mean. On the Ant METRA and CSF were left out: METRA's skills stayed where "
+        "they were ([its page](ant_multi_goals.md)), as both learners' do on [the board](board.md)." + absent(tasks),
         table(head, rows),
         "## Do skills help?",
         "Claim: control over learnt skills is above flat SAC, and above the same controller over the untrained skill "
