@@ -47,7 +47,9 @@ over the skill network as it was initialised (DIAYN's, also where METRA's and CS
 agents without skills. All have the same body, task, network widths, env steps on the task (300,000) and updates per env
 step there (1/16); pretraining comes on top of it, and each task's page has curves with and without it counted. Scores
 are of 48 deterministic episodes after training, env steps inside the goal or, in a maze, the share that reached it:
-mean and standard error over seeds 0 to 4, or the seeds alone where some are missing."""
+mean and standard error over seeds 0 to 4, or the seeds alone where some are missing. On the Ant METRA and CSF were
+left out: METRA's skills stayed where they were (that task's page says so), as both learners' do on
+[the board](board.md)."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,7 @@ def page(tasks: list[Column]) -> str:
     parts = [
         ABOUT,
         picture("figures/downstream", "The mean score of each arm on each task"),
-        "Colours are shares of a task's best mean. On the Ant METRA and CSF were left out: METRA's skills stayed where "
-        "they were ([its page](ant_multi_goals.md)), as both learners' do on [the board](board.md)." + absent(tasks),
+        "Colours are shares of a task's best mean." + absent(tasks),
         table(head, rows),
         "## Do skills help?",
         "Claim: control over learnt skills is above flat SAC, and above the same controller over the untrained skill "
