@@ -69,8 +69,8 @@ class SuccessiveElimination:
 
     @property
     def alike(self) -> bool:
-        """Whether no return was above another, so that ``best`` is but the first."""
-        return len({value for returns in self.returns for value in returns}) < 2
+        """Whether there were several, and no return was above another, so that ``best`` is but the first."""
+        return len(self.returns) > 1 and len({value for returns in self.returns for value in returns}) < 2
 
     @property
     def stages(self) -> int:

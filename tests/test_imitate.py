@@ -141,7 +141,7 @@ def test_an_expert_that_is_a_skill_is_recovered(seed: int, check: Check, tmp_pat
     check(
         {
             "experts recognised": (recovered(learner, learner.policy, tmp_path), ">= 0.875"),
-            "the same by untrained discriminators": (float(np.mean(guesses)), "<= 0.25"),  # chance is 1/8
+            "the same by untrained discriminators": (float(np.mean(guesses)), "<= 0.155"),  # chance is 1/8
         }
     )
 
@@ -159,7 +159,7 @@ def test_the_imitator_goes_where_the_expert_went(seed: int, check: Check, tmp_pa
         {
             "the expert's skill is the likeliest": (float(scores["imitation_skill"] == 5), ">= 1"),
             "and goes nearest to it": (float(scores["imitation_nearest"] == 5), ">= 1"),
-            "its posterior": (scores["imitation_posterior"], ">= 0.99"),
+            "its posterior": (scores["imitation_posterior"], "> 0.99"),
             "its distance, of the others'": (beside, "< 0.3"),
         }
     )

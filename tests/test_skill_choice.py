@@ -100,6 +100,16 @@ def test_two_equal_returns_do_not_make_a_skill_certain():
 def test_one_skill_needs_no_trial():
     trial = SuccessiveElimination(1)
     assert trial.decided and trial.best == 0 and trial.rollouts == trial.rollouts_uniform == 0
+    trial.tell([1.0])
+    assert not trial.alike
+
+
+def test_skills_are_alike_until_one_earns_something_else():
+    trial = SuccessiveElimination(2)
+    trial.tell([1.0, 1.0])
+    assert trial.alike
+    trial.tell([1.0, 2.0])
+    assert not trial.alike
 
 
 @pytest.mark.parametrize("confidence", [0.0, 1.0, -1.0])

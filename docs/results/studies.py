@@ -21,8 +21,8 @@ CALIBRATED_GOAL = (
     "starts at 1), action repeat 44, 48 and 38 with actions held for 5, 10 and 25 env steps, flat PPO 49. Tried and "
     "given up: METRA's and CSF's hurdles, of which skills and action repeat passed one each, flat SAC none; finetuning "
     "there, where the best of sixteen of CSF's skills of seed 100 passed 0.25 of one, and after 300,000 env steps more "
-    "0.02 or none (actor kept, a temperature that starts at 0.001 or at 0.1), with actor and critic kept, after "
-    "150,000, none. METRA's "
+    "0.02 or none (`task=half_cheetah_hurdles downstream=finetune downstream.updates=2 downstream.collect=16`, actor "
+    "kept, a temperature that starts at 0.001 or at 0.1), with actor and critic kept, after 150,000, none. METRA's "
     "and CSF's settings were tried once each, later, and kept: 82 and 105. METRA's own untrained networks were run on "
     "seed 0 (`experiment=metra/half_cheetah_goal pretrain.env_steps=0`): 16.7, as DIAYN's, for neither moves the body."
 )
@@ -171,8 +171,9 @@ STUDIES = {
             "-39, from scratch 31, and that was given up. Seen afterwards: with pretrained skills the choice ends on "
             "one code on every seed (`actor/entropy` in metrics.csv is 0.000 to 0.061 nats at the end, from scratch "
             "1.7 to 2.6); that skill, trained further, gallops on seeds 0, 1 and 4, climbs on 2, and on 3, settled "
-            "after 7,000 env steps, lies on its back. Frozen, the choice earns less on seeds 0 to 3 than one of the "
-            "skills, held for an episode, would have: 27, 58, -21, 9 and 6."
+            "after 7,000 env steps, lies on its back. Frozen, the choice earns less on seeds 0 to 3 than the best of "
+            "the skills, held for an episode, would have: 27, 58, -21, 9 and 6 (means of three deterministic "
+            "`rollout`s of each of sixteen)."
         ),
         arms={
             "ours": Arm("choreographer/half_cheetah", "Choice among imagined skills"),

@@ -190,7 +190,7 @@ class Finetuned(Learner):
         most = min(self.choice_env_steps, state.schedule.total)
         while not trial.decided and state.env_steps < most:
             trial.tell(self.play(state, trial.left))
-        if trial.alike and len(trial.returns) > 1:
+        if trial.alike:
             told = "finetuning: no skill earned more than another in %d rollouts: the first of them is trained further"
             log.warning(told, trial.rollouts)
         self.z.copy_(self.get_buffer("candidates")[trial.best])
