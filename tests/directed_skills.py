@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,10 @@ from skillrl.spec import Batch, Carry, Need, Selection, Spec
 from skillrl.training import Schedule, State, train
 
 REACH = 10.0  # of the point in its 50 steps
+SHORT = partial(Point, step_radius=0.05)
+"""The point with steps of a quarter of the length. Inputs of up to 10 lie far beyond 1, about where the first layer's
+units bend: a fresh φ is made of wedges there, and may keep a crease between two. Up to 2.5 it is smooth."""
+TENTH: dict[Any, float] = {Point: 1.0, SHORT: 0.25}  # of the reach; in it is told where skills lead
 
 
 def pretrained(make: Callable[[Spec], Learner], seed: int, env_steps: int, env: Any = Point) -> State:
@@ -35,16 +40,16 @@ def ends(policy: SkillPolicy, z: Tensor, env: Any = Point) -> np.ndarray:
     return told.coordinates[np.arange(len(z)), told.length]
 
 
-def radius(policy: SkillPolicy, z: Tensor) -> float:
-    return float(np.linalg.norm(ends(policy, z), axis=-1).mean())
+def radius(policy: SkillPolicy, z: Tensor, env: Any = Point) -> float:
+    return float(np.linalg.norm(ends(policy, z, env), axis=-1).mean()) / TENTH[env]
 
 
-def angles_agree(policy: SkillPolicy) -> float:
+def angles_agree(policy: SkillPolicy, env: Any = Point) -> float:
     """|E[exp(i(angle of the end ∓ angle of z))]| over 32 z on the circle: 1 if they are the same up to a rotation and a
     reflection, 0 if they have nothing to do with each other."""
     angle = np.arange(32) * (2 * math.pi / 32)
     z = torch.as_tensor(np.stack([np.cos(angle), np.sin(angle)], -1), dtype=torch.float32)
-    x, y = ends(policy, z).T
+    x, y = ends(policy, z, env).T
     led = np.arctan2(y, x)
     return float(max(abs(np.exp(1j * (led - sign * angle)).mean()) for sign in (1, -1)))
 
@@ -66,15 +71,15 @@ class Aim(Selector):
         return Selection(self.policy.goal_to_skill(obs, self.goals[carry[0]]), carry)
 
 
-def goals_reached(policy: Any, count: int = 48) -> float:
-    """The share of goals all over the disc of 0.9 of the reach to which the point comes within 1."""
+def goals_reached(policy: Any, env: Any = Point, count: int = 48) -> float:
+    """The share of goals all over the disc of 0.9 of the reach to which the point comes within a tenth of it."""
     generator = np.random.default_rng(0)
     angle, far = generator.uniform(0, 2 * math.pi, count), 0.9 * REACH * np.sqrt(generator.uniform(0.05, 1, count))
-    goals = np.stack([far * np.cos(angle), far * np.sin(angle)], -1)
+    goals = TENTH[env] * np.stack([far * np.cos(angle), far * np.sin(angle)], -1)
     aim = Aim(policy, torch.as_tensor(goals, dtype=torch.float32))
-    told = rollout(Point(num_envs=count), policy, aim, seed=0)
+    told = rollout(env(num_envs=count), policy, aim, seed=0)
     distance = np.linalg.norm(told.coordinates - goals[:, None], axis=-1)  # (R, T + 1)
-    return float((distance.min(1) <= 1).mean())
+    return float((distance.min(1) <= TENTH[env]).mean())
 
 
 def squared_steps(state: State) -> Tensor:

@@ -37,15 +37,6 @@ def test_the_committed_page_is_made_from_the_committed_numbers():
         assert checks_page.PAGE.read_text() == checks_page.page(list(csv.DictReader(file)))
 
 
-def test_a_gate_that_is_known_to_be_missed_is_kept_as_it_is(tmp_path: Path):
-    kept = tmp_path / "checks.csv"
-    check = Check("metra", 0, kept)
-    check({"radius": (7.5, ">= 8")}, missed={"radius": ">= 7"})
-    assert kept.read_text().endswith("metra,0,radius,7.5,>= 8\n")
-    with pytest.raises(AssertionError, match=r"6\.5, not >= 7"):
-        check({"radius": (6.5, ">= 8")}, missed={"radius": ">= 7"})
-
-
 @pytest.mark.parametrize("kind", [Check, dict])
 def test_a_check_is_named_by_its_test_and_its_arm(kind: type, seed: int, check: Check):
     assert check.name == f"a check is named by its test and its arm {kind.__name__}" and check.seed == seed

@@ -103,7 +103,7 @@ def extent_of_y(kind: type[DirectedLearner], alpha: float, seed: int) -> float:
         small |= {"density_lr": 1e-3, "dual_lr": 1e-3}
     small |= {"normalize_obs": False}  # in units of its spread y would be as far as x for LSD too
     make = partial(kind, agent=partial(SAC, lr=1e-3, alpha=alpha), **small)
-    policy = pretrained(make, seed, env_steps=20_000, env=SlowY).learner.policy
+    policy = pretrained(make, seed, env_steps=40_000, env=SlowY).learner.policy
     return float(np.abs(ends(policy, Sphere(2).enumerate(32), env=SlowY)[:, 1]).mean())
 
 

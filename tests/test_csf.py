@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from checks import Check
-from directed_skills import angles_agree, goals_reached, pretrained, radius, squared_steps
+from directed_skills import SHORT, angles_agree, goals_reached, pretrained, radius, squared_steps
 from torch import Tensor, nn
 
 from envs.point import Point
@@ -136,16 +136,15 @@ def successors(learner: CSF) -> tuple[Tensor, Tensor]:
 @LEARNS
 @pytest.mark.parametrize("kind", [CSF, Permuted])
 def test_csf_on_the_point(kind: type[CSF], seed: int, check: Check):
-    """Skills lead along z as far as they can, and the twin's do not. How evenly they turn with z differs by seed,
-    and by rounding alone: where early skills all keep away from one side φ stays wrong, after 60,000 steps too."""
-    policy, real = pretrained(partial(kind, **SMALL), seed, env_steps=30_000).learner.policy, kind is CSF
+    """Skills lead along z as far as they can, and the twin's do not. With steps of 0.2, φ has a crease on some seeds,
+    towards which no skill leads; that stays, after 60,000 steps too."""
+    policy, real = pretrained(partial(kind, **SMALL), seed, env_steps=30_000, env=SHORT).learner.policy, kind is CSF
     check(
         {
-            "angle of z and of the end agree": (angles_agree(policy), ">= 0.95" if real else "< 0.95"),
-            "final radius, of 10": (radius(policy, Sphere(2).enumerate(32)), ">= 8" if real else "< 8"),
-            "goals reached": (goals_reached(policy), ">= 0.9" if real else "< 0.9"),
-        },
-        missed={"angle of z and of the end agree": ">= 0.9"} if real else {},
+            "angle of z and of the end agree": (angles_agree(policy, SHORT), ">= 0.95" if real else "< 0.95"),
+            "final radius, of 10": (radius(policy, Sphere(2).enumerate(32), SHORT), ">= 8" if real else "< 8"),
+            "goals reached": (goals_reached(policy, SHORT), ">= 0.9" if real else "< 0.9"),
+        }
     )
 
 

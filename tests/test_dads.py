@@ -261,7 +261,7 @@ def test_a_canonical_correlation_by_hand():
 
 
 SMALL = {
-    "agent": partial(SAC, lr=1e-3, alpha=0.1),
+    "agent": partial(SAC, lr=1e-3, alpha=0.2),
     "hidden_dims": (64, 64),
     "dynamics_view": "xy",
     "blind_view": "xy",

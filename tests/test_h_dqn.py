@@ -164,7 +164,7 @@ def test_h_dqn_in_the_rooms(arm: str, seed: int, check: Check):
         env=rooms(16),
         learner=learner,
         data=data,
-        schedule=Schedule(24_000, warmup=1600, collect=16),
+        schedule=Schedule(40_000, warmup=1600, collect=16),
         hooks=[lambda state: told.extend(episode["episode/success"] for episode in state.episodes)],
         seed=seed,
     )

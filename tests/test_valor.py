@@ -167,7 +167,7 @@ def test_valor_on_the_point(kind: type[VALOR], seed: int, check: Check):
         learner.generator.manual_seed(seed)
         right = watched(learner)
         data = Replay(4000, 16, gamma=learner.gamma, seed=seed)
-        train(env=env, learner=learner, data=data, schedule=Schedule(64_000, collect=16), seed=seed)
+        train(env=env, learner=learner, data=data, schedule=Schedule(96_000, collect=16), seed=seed)
     if kind is Shuffled:
         return check(
             {
