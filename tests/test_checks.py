@@ -53,12 +53,23 @@ def test_an_objective_ends_where_its_explanation_begins(tmp_path: Path, monkeypa
     assert learners_page.objective(Path("x.py")) == "max I(S; Z) so that \\|z\\| = 1 (eq. 3)"
 
 
-def test_a_check_counts_its_own_arm_and_names_the_twins():
+def test_a_check_counts_its_own_arm_and_names_the_twins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(learners_page, "ROOT", tmp_path)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_x.py").write_text(
+        "def test_x_on_a_line(kind):\n    pass\n\n\ndef test_far_away():\n    pass\n"
+    )
     kept = [
         ("x on a line X", "0.9"),
         ("x on a line X", "0.7"),
         ("x on a line Permuted", "0.1"),
+        ("x on a line no margin", "0.1"),
+        ("x on a line 20", "0.1"),
+        ("x on a liner X", "0"),
         ("xy on a line XY", "1"),
     ]
     rows = [{"check": name, "measure": "m", "value": value, "gate": ">= 0.8"} for name, value in kept]
-    assert learners_page.checked(Path("skillrl/learners/x.py"), rows) == ("m: 1 of 2", "Permuted")
+    alone = {"check": "far away", "measure": "n", "value": "1", "gate": "< 2"}
+    told, twins = learners_page.checked(Path("skillrl/learners/x.py"), [*rows, alone])
+    assert told == "[`tests/test_x.py`](../../tests/test_x.py). m: 1 of 2; n: 1 of 1" and twins == "Permuted, no margin"
+    assert learners_page.checked(Path("skillrl/learners/y.py"), rows) == ("", "")

@@ -19,8 +19,9 @@ PAGE = RESULTS / "learners.md"
 HEAD = """# Learners at a glance
 
 Of each learner in `conf/learner/`: what it maximises, in its file's own words; over which z, with which agent, by which
-reward; and its check, that is how many seeds' gates held beside its twins ([what was measured](checks.md)). Baselines
-have no check of their own here. What they know and how they are used is told in [learners](../learners.md).
+reward; and its check, that is how many seeds' gates held beside its twins ([what was measured](checks.md)). Where no
+twin is named, one of the measures has it in it. Baselines and HIRO have no check of their own here. What they know and
+how they are used is told in [learners](../learners.md).
 """
 FOOT = """
     python docs/results/learners_page.py
@@ -80,22 +81,29 @@ def class_of(option: str) -> str:
 
 
 def checked(file: Path, checks: list[dict[str, str]]) -> tuple[str, str]:
-    """Of ``tests/test_<file>``: per gate of its own arm how many seeds held, and the names of the twins."""
+    """Of ``tests/test_<file>``: per gate of its own arm how many seeds held, and the names of the twins.
+
+    A check is named by its test and, where that has several, by its arm; the learner's own is called as it is, or is
+    the only one, or has no name.
+    """
+    test = Path("tests", f"test_{file.stem}.py")
+    if not (ROOT / test).exists():
+        return "", ""
+    names = [name.replace("_", " ") for name in re.findall(r"^def test_(\w+)\(", (ROOT / test).read_text(), re.M)]
     own: dict[str, list[bool]] = {}
     twins: dict[str, None] = {}
     for row in checks:
-        test, _, arm = row["check"].rpartition(" ")
-        if test.split()[0] != file.stem:
+        name = next((name for name in names if f"{row['check']} ".startswith(f"{name} ")), None)
+        if name is None:
             continue
-        if arm.lower() == file.stem.replace("_", ""):
+        arm = row["check"].removeprefix(name).strip()
+        if not arm or re.sub(r"\W", "", arm).lower() == file.stem.replace("_", ""):
             relation, limit = row["gate"].split()
             own.setdefault(row["measure"], []).append(RELATIONS[relation](float(row["value"]), float(limit)))
-        elif not arm[0].isdigit():  # a number is a value that was tried
+        elif arm != "None" and not arm[0].isdigit():  # these are values that were tried
             twins[arm] = None
     told = "; ".join(f"{measure}: {sum(held)} of {len(held)}" for measure, held in own.items())
-    test = f"tests/test_{file.stem}.py"
-    link = f"[`{test}`](../../{test})" if (ROOT / test).exists() else ""
-    return ". ".join(filter(None, [link, told])), ", ".join(twins)
+    return ". ".join(filter(None, [f"[`{test}`](../../{test})", told])), ", ".join(twins)
 
 
 def made() -> str:
