@@ -34,7 +34,24 @@ def test_the_committed_page_is_made_from_the_committed_numbers():
     if not checks_page.DATA.exists():
         return
     with checks_page.DATA.open(newline="") as file:
-        assert checks_page.PAGE.read_text() == checks_page.page(list(csv.DictReader(file)))
+        assert checks_page.PAGE.read_text() == checks_page.page(list(csv.DictReader(file)), checks_page.CLAIMS)
+
+
+def test_what_a_mechanism_adds_is_judged_over_the_seeds():
+    rows = [
+        {"check": check, "measure": "m", "seed": str(seed), "value": str(level + 0.1 * (seed % 2))}
+        for check, level in (("x X", 1.0), ("x off", 0.5))
+        for seed in range(5)
+    ]
+    made = [checks_page.Added("x", ("x X", "m"), ("x off", "m"), effect=effect) for effect in (0.4, 0.6)]
+    assert [checks_page.told(one, rows) for one in made] == [
+        "| x | 1.04 ± 0.024 | 0.54 ± 0.024 | 0.5 | 0.4 | 14.4 | yes |\n",
+        "| x | 1.04 ± 0.024 | 0.54 ± 0.024 | 0.5 | 0.6 | 14.4 | **no** |\n",
+    ]
+    low = checks_page.Added("x", ("x off", "m"), ("x X", "m"), low=True)
+    assert checks_page.told(low, rows).endswith("| 0.5 | – | 14.4 | yes |\n")
+    with pytest.raises(ValueError, match="4 and 5 seeds are kept, too few"):
+        checks_page.told(made[0], rows[1:])
 
 
 @pytest.mark.parametrize("kind", [Check, dict])

@@ -1,4 +1,5 @@
-"""HIRO: goals stay where they are, rewards and relabelling by hand; both levels saved and used together."""
+"""HIRO: goals stay where they are, rewards and relabelling by hand; both levels saved and used together; what
+relabelling is worth."""
 
 from functools import partial
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from checks import Check
 from test_uses import main
 from torch import Tensor
 
@@ -215,6 +217,38 @@ def test_a_run_is_evaluated_with_the_choices_that_were_learnt(tmp_path: Path):
     assert main(f"skills={tmp_path / 'run'}", "task=point_maze", *use, f"hydra.run.dir={tmp_path / 'use'}") == 0
 
 
-def run(learner: HIRO, env: Any, env_steps: int, seed: int = 0, **schedule: int) -> State:
+def run(learner: HIRO, env: Any, env_steps: int, seed: int = 0, *hooks: Any, **schedule: int) -> State:
     data = Replay(1_000_000, env.num_envs, gamma=learner.gamma, seed=seed)
-    return train(env=env, learner=learner, data=data, schedule=Schedule(env_steps, **schedule), seed=seed)
+    return train(env=env, learner=learner, data=data, schedule=Schedule(env_steps, **schedule), seed=seed, hooks=hooks)
+
+
+# ---- learning
+
+
+@pytest.mark.learning("skillrl/learners/hiro.py", "skillrl/agents/sac.py", "envs/point_maze.py")
+@pytest.mark.parametrize("arm", ["HIRO", "goals as they were set"])
+def test_relabelling_makes_use_of_what_a_worse_lower_level_did(arm: str, seed: int, check: Check):
+    """experiment=small/hiro, but of 18,000 env steps 10,000 were collected by a lower level that did not know of goals
+    yet: those tell the upper level nothing of its goals as they were set."""
+    torch.manual_seed(seed)
+    env = PointMaze(num_envs=16)
+    learner = HIRO(
+        Spec.from_env(env),
+        agent=partial(SAC, lr=1e-3, gamma=0.9, alpha=0.003),
+        goal_range=1.0,
+        hold=5,
+        candidates=10 if arm == "HIRO" else 1,
+        reward_scale=1.0,
+        upper_gamma=0.99,
+        hidden_dims=[64, 64],
+        batch_size=128,
+    )
+    learner.generator.manual_seed(seed)
+    reached = list[float]()
+
+    def hook(state: State) -> None:
+        if state.env_steps > 13_500:
+            reached.extend(episode["episode/success"] for episode in state.episodes)
+
+    run(learner, env, 18_000, seed, hook, warmup=10_000, collect=16, updates=2)
+    check({"success in the last quarter": (float(np.mean(reached)), ">= 0.65" if arm == "HIRO" else "< 0.65")})

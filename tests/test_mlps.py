@@ -290,7 +290,7 @@ def test_skills_without_families_are_refused():
 
 
 def pretrained(seed: int, smoothness: float) -> MLPS:
-    """experiment=small/mlps, a third of it."""
+    """experiment=small/mlps, for 14,000 env steps."""
     torch.manual_seed(seed)
     env = PointFamilies(num_envs=8)
     agent = partial(SAC, lr=3e-3, gamma=0.6, alpha=0.05, tau=0.01)
@@ -309,7 +309,7 @@ def pretrained(seed: int, smoothness: float) -> MLPS:
         hold=5,
     )
     learner.generator.manual_seed(seed)
-    run(learner, env, seed, total=7000, warmup=1000, collect=8)
+    run(learner, env, seed, total=14_000, warmup=1000, collect=8)
     return learner
 
 
@@ -326,9 +326,9 @@ def inferred(learner: MLPS, tasks: int = 128) -> Tensor:
     return learner.space.pair(learner.family(steps[0]["obs"]).argmax(-1), learner.policy.posterior(told)[0])
 
 
-def smooth(learner: MLPS) -> tuple[float, float]:
-    """Of pairs of skills for new tasks, their paths' distance beside that in z, within families, then their mean:
-    Spearman's ρ; and how steep the steepest twentieth is, the quotient of the two by its median."""
+def smooth(learner: MLPS) -> float:
+    """Spearman's ρ of how far apart two skills' paths are and how far apart their parameters: of pairs of skills for
+    new tasks, within a family, and the mean over families."""
     z = inferred(learner)
     told = rollout(PointFamilies(num_envs=len(z)), learner.policy, z, seed=0)
     found = []
@@ -339,20 +339,16 @@ def smooth(learner: MLPS) -> tuple[float, float]:
         apart = np.linalg.norm(parameter[:, None] - parameter[None], axis=-1)[upper]
         distance = np.linalg.norm(path[:, None] - path[None], axis=-1).mean(-1)[upper]
         ranks = [value.argsort().argsort() for value in (apart, distance)]
-        slope = distance / (apart + 1e-3)
-        found.append((np.corrcoef(*ranks)[0, 1], np.quantile(slope, 0.95) / np.median(slope)))
-    correlation, steepness = np.mean(found, axis=0)
-    return float(correlation), float(steepness)
+        found.append(np.corrcoef(*ranks)[0, 1])
+    return float(np.mean(found))
 
 
 @pytest.mark.learning("skillrl/learners/mlps.py", "skillrl/agents/sac.py", "envs/point_families.py")
-def test_paths_change_evenly_with_z_and_in_jumps_without_the_smoothness(seed: int, check: Check):
-    correlation, steepness = smooth(pretrained(seed, smoothness=1.0))
-    _, without = smooth(pretrained(seed, smoothness=0.0))
+def test_paths_are_as_far_apart_as_their_parameters_by_the_smoothness(seed: int, check: Check):
+    with_it, without = (smooth(pretrained(seed, smoothness)) for smoothness in (2.0, 0.0))
     check(
         {
-            "rank correlation": (correlation, ">= 0.8"),
-            "steepness": (steepness, "<= 2.5"),
-            "steepness without": (without, "> 2.5"),
+            "rank correlation": (with_it, ">= 0.8"),
+            "rank correlation without": (without, "< 0.8"),
         }
     )

@@ -20,8 +20,8 @@ HEAD = """# Learners at a glance
 
 Of each learner in `conf/learner/`: what it maximises, in its file's own words; over which z, with which agent, by which
 reward; and its check, that is how many seeds' gates held beside its twins ([what was measured](checks.md)). Where no
-twin is named, one of the measures has it in it. Baselines and HIRO have no check of their own here. What they know and
-how they are used is told in [learners](../learners.md).
+twin is named, one of the measures has it in it. Baselines have no check of their own here. What they know and how they
+are used is told in [learners](../learners.md).
 """
 FOOT = """
     python docs/results/learners_page.py
