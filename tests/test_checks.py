@@ -48,8 +48,8 @@ def test_what_a_mechanism_adds_is_judged_over_the_seeds():
         "| x | 1.04 ± 0.024 | 0.54 ± 0.024 | 0.5 | 0.4 | 14.4 | yes |\n",
         "| x | 1.04 ± 0.024 | 0.54 ± 0.024 | 0.5 | 0.6 | 14.4 | **no** |\n",
     ]
-    low = checks_page.Added("x", ("x off", "m"), ("x X", "m"), low=True)
-    assert checks_page.told(low, rows).endswith("| 0.5 | – | 14.4 | yes |\n")
+    without_effect = checks_page.Added("x", ("x off", "m"), ("x X", "m"))
+    assert checks_page.told(without_effect, rows).endswith("| -0.5 | – | -14.4 | **no** |\n")
     with pytest.raises(ValueError, match="4 and 5 seeds are kept, too few"):
         checks_page.told(made[0], rows[1:])
 

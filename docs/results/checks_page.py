@@ -54,13 +54,12 @@ FOOT = """
 
 @dataclass(frozen=True)
 class Added:
-    """ours, other: a check and its measure. effect: what the gap must be at least. low: whether less is better."""
+    """ours, other: a check and its measure. effect: what the gap must be at least."""
 
     what: str
     ours: tuple[str, str]
     other: tuple[str, str]
     effect: float = 0.0
-    low: bool = False
 
 
 RELABELLED = "relabelling makes use of what a worse lower level did"
@@ -111,7 +110,7 @@ def told(added: Added, rows: list[dict[str, str]]) -> str:
         [float(row["value"]) for row in rows if (row["check"], row["measure"]) == key]
         for key in (added.ours, added.other)
     )
-    found = claim(*((other, ours) if added.low else (ours, other)), added.effect)
+    found = claim(ours, other, added.effect)
     if found is None:
         raise ValueError(f"{added.what}: {len(ours)} and {len(other)} seeds are kept, too few for a claim")
     means = (f"{mean:.3g} ± {se:.2g}" for mean, se in map(mean_and_se, (ours, other)))
