@@ -10,7 +10,7 @@ from envs import rooms
 from envs.goal import inside
 from envs.memory import Arrays
 from envs.plane import PlanePicture
-from envs.rooms import PLANS, Plan, RoomsSimulator, RoomsTask
+from envs.rooms import MOVES, PLANS, Plan, RoomsSimulator, RoomsTask
 from envs.task import Picture, Read, whole
 from envs.vector import BatchedEnv
 
@@ -23,20 +23,31 @@ RADIUS = 0.4  # of the disc that is drawn: a goal is one state
 
 
 class GoalSimulator(RoomsSimulator):
-    """n walkers and their goals, which are chosen when an episode begins, by how long the row has lived."""
+    """n walkers and their goals, which are chosen when an episode begins, by how long the row has lived.
+
+    A move fails where the task has drawn a ``failure`` below ``slip``, and leads to any state beside this one instead.
+    """
 
     shapes = MappingProxyType({"xy": (2,), "goal": (2,), "lived": (1,)})
     initial = MappingProxyType({"xy": np.zeros(2)})
 
-    def __init__(self, plan: Plan, goals: np.ndarray, move_every: int):
+    def __init__(self, plan: Plan, goals: np.ndarray, move_every: int, slip: float):
         super().__init__(plan)
-        self.goals, self.move_every = goals, move_every
+        self.goals, self.move_every, self.slip = goals, move_every, slip
+        self.beside = [
+            np.array([to for move in MOVES[1:] if plan.index((to := xy + move)[None])[0] >= 0]) for xy in plan.states
+        ]
 
     def bind(self, arrays: Arrays) -> None:
         super().bind(arrays)
-        self._goal, self._lived = arrays["goal"], arrays["lived"]
+        self._goal, self._lived, self._failure = arrays["goal"], arrays["lived"], arrays.get("failure")
 
     def step(self, control: np.ndarray, rows: Sequence[int]) -> None:
+        if self._failure is not None:
+            control = control.copy()
+            for row in np.flatnonzero(self._failure[:, 0] < self.slip):
+                beside = self.beside[self.plan.index(self._xy[row][None])[0]]
+                control[row] = beside[int(self._failure[row, 0] / self.slip * len(beside))] - self._xy[row]
         super().step(control, rows)
         self._lived[rows] += 1
 
@@ -57,13 +68,16 @@ class RoomsGoalTask(RoomsTask):
 
     facts = MappingProxyType({"goal_radius": RADIUS})
 
-    def __init__(self, plan: Plan, *, goals: np.ndarray, move_every: int, random_start: bool):
+    def __init__(self, plan: Plan, *, goals: np.ndarray, move_every: int, random_start: bool, slip: float):
         super().__init__(plan)
-        self.goals, self.move_every, self.random_start = goals, move_every, random_start
+        if not 0 <= slip <= 1:
+            raise ValueError(f"slip={slip!r}: must be in [0, 1]")
+        self.goals, self.move_every, self.random_start, self.slip = goals, move_every, random_start, slip
+        self.own = {"failure": (1,)} if slip else {}
         self.starts = np.delete(plan.states, plan.index(goals), axis=0)
 
     def simulator(self, n: int) -> GoalSimulator:
-        return GoalSimulator(self.plan, self.goals, self.move_every)
+        return GoalSimulator(self.plan, self.goals, self.move_every, self.slip)
 
     def parts(self) -> dict[str, Read]:
         return {**super().parts(), "goal": lambda now: now["goal"]}
@@ -72,9 +86,15 @@ class RoomsGoalTask(RoomsTask):
         return {**super().infos(), "success": self.terminated}
 
     def start(self, generator: np.random.Generator, initial: Mapping[str, np.ndarray]) -> Arrays:
+        start = super().start(generator, initial)
         if self.random_start:
-            return {"xy": self.starts[generator.integers(len(self.starts))]}
-        return super().start(generator, initial)
+            start = {"xy": self.starts[generator.integers(len(self.starts))]}
+        return start | {name: generator.random(1) for name in self.own}
+
+    def advance(self, now: Arrays, rows: Sequence[int], generators: Sequence[np.random.Generator]) -> None:
+        """Draws whether the next move fails."""
+        for name in self.own:
+            now[name][rows] = [generators[row].random(1) for row in rows]
 
     def reward(self, before: Arrays, now: Arrays, control: np.ndarray, dt: float) -> np.ndarray:
         return self.terminated(now).astype(np.float64)
@@ -102,6 +122,7 @@ class RoomsGoal(BatchedEnv):
             layout's.
         move_every: env steps of a row after which its next episode has the next goal.
         random_start: begin in any state that is no goal, instead of the upper left corner.
+        slip: how often a move fails and leads to any of the states beside this one; 1/3 in Sutton et al. 1999.
 
     The remaining arguments are those of `BatchedEnv`.
     """
@@ -120,6 +141,7 @@ class RoomsGoal(BatchedEnv):
         goals: Sequence[Sequence[float]] | None = None,
         move_every: int = 10_000,
         random_start: bool = False,
+        slip: float = 0.0,
     ):
         if layout not in PLANS:
             raise ValueError(f"layout={layout!r}: must be one of {', '.join(PLANS)}")
@@ -127,7 +149,7 @@ class RoomsGoal(BatchedEnv):
         plan = PLANS[layout]
         places = checked(GOALS[layout] if goals is None else goals, plan)
         super().__init__(
-            RoomsGoalTask(plan, goals=places, move_every=move_every, random_start=random_start),
+            RoomsGoalTask(plan, goals=places, move_every=move_every, random_start=random_start, slip=slip),
             num_envs=num_envs,
             workers=0,  # a process would cost more than the arithmetic
             horizon=horizon,

@@ -51,9 +51,18 @@ def test_starts_are_any_state_but_the_goals_where_asked_for():
     assert len(starts) == 22 and not starts & {(4, -5), (3, 0)}
 
 
+def test_a_third_of_the_moves_lead_to_any_state_beside():
+    """From (0, 0), a corner, a failed move leads right or down; else the walker stays, as told."""
+    env = RoomsGoal(num_envs=6000, slip=1 / 3, horizon=1)
+    env.reset(seed=0)
+    after = env.step(np.full(6000, STAY))[-1]["final_info"]["xy"]
+    shares = [(after == place).all(axis=1).mean() for place in ([0, 0], [1, 0], [0, -1])]
+    assert shares == pytest.approx([2 / 3, 1 / 6, 1 / 6], abs=0.02) and sum(shares) == 1
+
+
 def test_it_goes_on_exactly_with_the_goals_that_have_moved():
     actions = np.random.default_rng(0).integers(5, size=(40, 4))
-    settings: dict[str, Any] = {"num_envs": 4, "move_every": 10, "horizon": 7, "random_start": True}
+    settings: dict[str, Any] = {"num_envs": 4, "move_every": 10, "horizon": 7, "random_start": True, "slip": 0.3}
     one, other = RoomsGoal(**settings), RoomsGoal(**settings)
     one.reset(seed=0), other.reset(seed=1)
     for action in actions[:15]:
@@ -69,3 +78,5 @@ def test_what_is_no_goal_is_refused(goals: Any):
         RoomsGoal(goals=goals)
     with pytest.raises(ValueError, match="layout='huge': must be one of small, large"):
         RoomsGoal(layout="huge")
+    with pytest.raises(ValueError, match=r"slip=1\.5: must be in \[0, 1\]"):
+        RoomsGoal(slip=1.5)

@@ -13,6 +13,8 @@ What differs from the paper or its code (jeanharb/option_critic), and why:
 - Q_U(s, ω, a) is estimated by g instead of being learnt beside Q_Ω, as the paper itself does for Atari.
 - Several envs at once: the steps of SGD that the code makes in one env are here the sum of those of all rows. Where
   rows can be in one state, their number times critic_lr must stay below 1.
+- Networks without hidden layers have biases: tables with an entry that all states share. Where a goal has gone, all
+  values sink at once by it; pure tables did not let go of the old goal in 4,000 env steps of each of 16 rows.
 - The code chooses options by a softmax of temperature 0.01 where it was left on last; the paper's are ε-greedy.
 - ξ = 0.01 is of the Atari experiments; in four rooms the code has none.
 """
