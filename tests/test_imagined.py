@@ -4,23 +4,19 @@ begins, and what frozen means."""
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from checks import Check
+from near import NearTraining
 from torch import Generator, Tensor, nn
 
 from envs.goal import PointGoal
-from envs.point import COVERAGE, VIEWS, Point, PointTask
-from envs.vector import BatchedEnv
 from skillrl.controllers.imagined import Imagined
 from skillrl.data.replay import Replay
 from skillrl.distributions import NoisyMode
 from skillrl.evaluation.rollouts import rollout
-from skillrl.learners.choreographer import Choreographer, ChoreographerPolicy
-from skillrl.learners.primitive import Primitive
+from skillrl.learners.choreographer import ChoreographerPolicy
 from skillrl.models.rssm import Latent
-from skillrl.models.timeline import timeline
 from skillrl.selector import Prior
 from skillrl.skill_library import load, save
 from skillrl.skill_policy import ActorPolicy, SkillPolicy
@@ -233,58 +229,16 @@ def test_it_is_evaluated_by_its_best_choice():
 
 # ---- what it learns on the point env: to be somewhere, with skills from imagination and from scratch
 
-FAST: dict[str, Any] = {"step_radius": 1.0, "horizon": 12}  # a point that goes as far in 12 steps as else in 60
-SKILLS: dict[str, Any] = {"hidden_dims": (64, 64), "deter": 64, "stoch": 8, "classes": 8, "hidden": 64}
-SKILLS |= {"model_lr": 1e-3, "lr": 2e-3, "batch_size": 16, "length": 12, "horizon": 5, "gamma": 0.8, "starts": 64}
-SKILLS |= {"skill_space": Codebook(16), "neighbours": 8, "target_every": 10, "resample_every": 20}
-CHOICE: dict[str, Any] = {"hidden_dims": (64, 64), "model_lr": 1e-3, "lr": 7e-4, "batch_size": 32, "length": 12}
-CHOICE |= {"horizon": 5, "gamma": 0.9, "starts": 128, "target_every": 20, "entropy": 3e-3}
-CHOICE |= {"random_steps": 500, "random_hold": 12}
-SKILL_UPDATES, CHOICE_STEPS = 350, 3400
-
-
-class NearTask(PointTask):
-    """Pays for being near (3, 3): 1 a step there, 0.6 at a distance of 1."""
-
-    def reward(self, before: Any, now: Any, control: np.ndarray, dt: float) -> np.ndarray:
-        return np.exp(-np.square(now["xy"] - 3).sum(-1) / 2)
-
-
-class PointNear(BatchedEnv):
-    def __init__(self, num_envs: int):
-        facts: dict[str, Any] = {"observe": ["xy"], "views": VIEWS, "coverage": COVERAGE, "record": []}
-        super().__init__(NearTask(**FAST), num_envs=num_envs, workers=0, horizon=12, dtype="float32", **facts)
-
-
-def wandered(seed: int) -> Replay:
-    """Random actions, each held for 4 steps."""
-    env = Point(num_envs=8, **FAST)
-    learner = Primitive(Spec.from_env(env))
-    learner.prior = lambda: Prior(learner.policy.space, hold=4)  # type: ignore[method-assign]
-    data = Replay(20_000, 8, seed=seed)
-    train(env=env, learner=learner, data=data, schedule=Schedule(6000, collect=8, updates=0), seed=seed)
-    return data
-
-
-def pretrained(seed: int) -> ChoreographerPolicy:
-    """Model, codes and skills, from data alone."""
-    data = wandered(seed)
-    torch.manual_seed(seed)
-    learner = Choreographer(Spec.from_env(Point(num_envs=1, **FAST)), **SKILLS)
-    learner.generator.manual_seed(seed)
-    for _ in range(SKILL_UPDATES):
-        states, _, _ = learner.fit_model(timeline(data.sample(learner.needs())["sequences"]))  # type: ignore[arg-type]
-        learner.fit_codes(states.deter.flatten(0, 1))
-        learner.learn_skills(learner.some(states))
-        learner.updates += 1  # type: ignore[operator]
-        learner.maintain(0)
-    return learner.policy
-
-
-def fresh(seed: int) -> ChoreographerPolicy:
-    """The same architecture, which has learnt nothing."""
-    torch.manual_seed(seed)
-    return Choreographer(Spec.from_env(Point(num_envs=1, **FAST)), **SKILLS).policy
+NEAR = NearTraining(
+    size={"step_radius": 1.0, "horizon": 12},  # a point that goes as far in 12 steps as else in 60
+    codes=16,
+    held=4,
+    updates=350,
+    env_steps=3400,
+    skills={"horizon": 5, "gamma": 0.8},
+    choice={"horizon": 5, "gamma": 0.9, "lr": 7e-4, "target_every": 20},
+)
+PLACE = (3.0, 3.0)
 
 
 @pytest.mark.learning(
@@ -296,26 +250,14 @@ def fresh(seed: int) -> ChoreographerPolicy:
 @pytest.mark.parametrize("arm", ["trained further", "from scratch"])
 def test_a_task_with_skills_from_imagination_and_from_scratch(arm: str, seed: int, check: Check):
     """At equal env steps of the task, with the same settings. The twin's model and skills are fresh."""
-    learner = adapted(seed, pretrained(seed) if arm == "trained further" else fresh(seed), frozen=False)
-    check({"return, of 12": (returned(learner, seed), ">= 5" if arm == "trained further" else "< 5")})
+    skills = NEAR.pretrained(seed) if arm == "trained further" else NEAR.fresh(seed)
+    learner = NEAR.adapted(seed, skills, PLACE)
+    check({"return, of 12": (NEAR.returned(learner, seed, PLACE), ">= 5" if arm == "trained further" else "< 5")})
 
 
 @pytest.mark.learning("skillrl/controllers/imagined.py", "skillrl/models/*.py", "skillrl/learners/choreographer.py")
 def test_frozen_skills_are_chosen_for_the_task(seed: int, check: Check):
-    skills = pretrained(seed)
-    learner = adapted(seed, skills, frozen=True)
-    by_chance = rollout(PointNear(64), skills, Prior(skills.space, hold=12), seed=seed).returns.mean()
-    check({"return, of that by chance": (returned(learner, seed) / float(by_chance), ">= 5")})
-
-
-def adapted(seed: int, skills: ChoreographerPolicy, *, frozen: bool) -> Imagined:
-    env = PointNear(8)
-    learner = Imagined(Spec.from_env(env), skills, frozen=frozen, **CHOICE)
-    learner.generator.manual_seed(seed)
-    data = Replay(20_000, 8, gamma=learner.gamma, seed=seed)
-    train(env=env, learner=learner, data=data, schedule=Schedule(CHOICE_STEPS, warmup=500, collect=16), seed=seed)
-    return learner
-
-
-def returned(learner: Imagined, seed: int) -> float:
-    return float(rollout(PointNear(16), learner.behaviour(), learner.prior(), seed=seed).returns.mean())
+    skills = NEAR.pretrained(seed)
+    learner = NEAR.adapted(seed, skills, PLACE, frozen=True)
+    by_chance = rollout(NEAR.env(64, PLACE), skills, Prior(skills.space, hold=12), seed=seed).returns.mean()
+    check({"return, of that by chance": (NEAR.returned(learner, seed, PLACE) / float(by_chance), ">= 5")})
