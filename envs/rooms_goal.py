@@ -122,7 +122,7 @@ class RoomsGoal(BatchedEnv):
             layout's.
         move_every: env steps of a row after which its next episode has the next goal.
         random_start: begin in any state that is no goal, instead of the upper left corner.
-        slip: how often a move fails and leads to any of the states beside this one; 1/3 in Sutton et al. 1999.
+        slip: how often a move fails and leads to any of the states beside this one; 1/3 in Bacon et al. 2017.
 
     The remaining arguments are those of `BatchedEnv`.
     """

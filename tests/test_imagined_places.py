@@ -25,4 +25,4 @@ def test_tasks_in_four_directions_with_skills_from_imagination_and_from_scratch(
     """At equal env steps of each task, with the same settings. The twin's model and skills are fresh."""
     skills = NEAR.pretrained(seed) if arm == "trained further" else NEAR.fresh(seed)
     returns = [NEAR.returned(NEAR.adapted(seed, skills, place), seed, place) for place in PLACES]
-    check({"mean return, of 48": (float(np.mean(returns)), ">= 20" if arm == "trained further" else "< 25")})
+    check({"mean return, of 48": (float(np.mean(returns)), ">= 20" if arm == "trained further" else "< 20")})
