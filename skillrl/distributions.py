@@ -1,10 +1,11 @@
 """Distributions over actions and skills, batched; every method is differentiable where the maths is."""
 
 import math
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Generator, Tensor
+from torch.autograd import Function
 from torch.nn import functional as F
 
 
@@ -74,8 +75,28 @@ class DiagonalNormal:
         return (0.5 + 0.5 * math.log(2 * math.pi) + self.log_std).sum(-1)
 
 
+class _Kept(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.range = low, high
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (x,), (low, high) = ctx.saved_tensors, ctx.range
+        return grad * torch.where(grad < 0, high - x, x - low) / (high - low), None, None
+
+
+def kept(x: Tensor, low: float, high: float) -> Tensor:
+    """x within [low, high], where descent keeps it: its gradient is scaled by the share of the range that is left on
+    the side to which descent goes, and beyond an edge it points back (the inverting gradients of Hausknecht and Stone
+    2016, arXiv:1511.04143). What a squashing function was driven far into hardly moves again; this does."""
+    return cast(Tensor, _Kept.apply(x, low, high))  # type: ignore[no-untyped-call]
+
+
 class NoisyMode:
-    """A mode in (-1, 1)^A with normal noise that is cut off at ±clip, and the sum at the box's edge, where the gradient
+    """A mode in [-1, 1]^A with normal noise that is cut off at ±clip, and the sum at the box's edge, where the gradient
     passes nevertheless (DrQ-v2's truncated normal). mean: (..., A)."""
 
     def __init__(self, mean: Tensor, std: Tensor, clip: Tensor):

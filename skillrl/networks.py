@@ -6,7 +6,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from skillrl.distributions import Categorical, DiagonalNormal, Distribution, EpsilonGreedyChoice, NoisyMode, TanhNormal
+from skillrl.distributions import (
+    Categorical,
+    DiagonalNormal,
+    Distribution,
+    EpsilonGreedyChoice,
+    NoisyMode,
+    TanhNormal,
+    kept,
+)
 from skillrl.layers import mlp, tanh_mlp
 from skillrl.skill_spaces import MultiDiscrete, SkillSpace
 from skillrl.spec import Discrete, Field
@@ -78,18 +86,21 @@ class NoisyActor(nn.Module):
 
 class WideActor(nn.Module):
     """A normal around μ(obs, z) in a box, cut off at the box's edge, where the gradient passes: the actor of DreamerV2.
-    Its deviation is learnt, starts at about 1.1 and stays above 0.1."""
+    Its deviation is learnt, starts at about 1.1 and stays above 0.1. Not ``squash``ed by a tanh, μ is ``kept``."""
 
-    def __init__(self, obs: Field, action: Field, space: SkillSpace, hidden_dims: Sequence[int]):
+    def __init__(
+        self, obs: Field, action: Field, space: SkillSpace, hidden_dims: Sequence[int], *, squash: bool = True
+    ):
         super().__init__()
-        self.space = space
+        self.space, self.squash = space, squash
         self.net = mlp(obs.dim + space.embed_dim, hidden_dims, 2 * action.dim, nn.ELU)
 
     def forward(self, obs: Tensor, z: Tensor) -> NoisyMode:
         """obs (..., obs_dim), z as the space samples it."""
         mean, std = self.net(_inputs(self.space, obs, z)).chunk(2, -1)
         std = 2 * torch.sigmoid(std / 2) + 0.1
-        return NoisyMode(torch.tanh(mean), std, torch.full_like(std, math.inf))
+        mode = torch.tanh(mean) if self.squash else kept(mean, -1.0, 1.0)
+        return NoisyMode(mode, std, torch.full_like(std, math.inf))
 
 
 class OnPolicyActor(nn.Module):

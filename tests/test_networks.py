@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Generator, nn
 
-from skillrl.distributions import Categorical, DiagonalNormal, EpsilonGreedyChoice, NoisyMode, TanhNormal
+from skillrl.distributions import Categorical, DiagonalNormal, EpsilonGreedyChoice, NoisyMode, TanhNormal, kept
 from skillrl.layers import mlp
 from skillrl.networks import LOG_STD_MAX, LOG_STD_MIN, Actor, Critic, DiscreteCritic, EpsilonGreedy, WideActor
 from skillrl.skill_spaces import Discrete, Gaussian
@@ -187,6 +187,32 @@ def test_an_actor_starts_in_the_middle_of_its_box():
     dist = Actor(OBS, BOX, Discrete(3), [64, 64])(torch.randn(99, 3), torch.arange(99) % 3)
     assert dist.mode().abs().max() < 0.01
     assert (dist.log_std.exp() - 1).abs().max() < 0.01
+
+
+def test_what_is_kept_in_a_range_has_a_gradient_that_leads_back():
+    x = torch.tensor([-3.0, -1.0, 0.0, 0.5, 1.0, 3.0], requires_grad=True)
+    inside = kept(x, -1.0, 1.0)
+    assert inside.tolist() == [-1, -1, 0, 0.5, 1, 1]
+    for slope, expected in ((2.0, [-2, 0, 1, 1.5, 2, 4]), (-2.0, [-4, -2, -1, -0.5, 0, 2])):
+        gradient = torch.autograd.grad((slope * inside).sum(), x, retain_graph=True)[0]
+        assert gradient.tolist() == expected, "the share of [-1, 1] that is left below or above"
+
+
+@pytest.mark.parametrize("far", [-80.0, 80.0])
+def test_a_wide_actor_that_is_not_squashed_comes_back_from_far_beyond_its_box(far: float):
+    """From a bias of 80, where the other's gradient is 0: it would stay there for good."""
+    torch.manual_seed(0)
+    actor, obs, z = WideActor(OBS, BOX, Discrete(4), [8]), torch.randn(64, 3), torch.arange(64) % 4
+    with torch.no_grad():
+        actor.net[-1].bias.fill_(far)
+    actor.squash = True
+    assert not torch.autograd.grad(actor(obs, z).mode().sum(), actor.net[-1].bias)[0].any()
+    actor.squash, optimizer = False, torch.optim.Adam(actor.parameters(), 0.1)
+    for _ in range(1000):
+        optimizer.zero_grad()
+        (actor(obs, z).mode() - 0.3).square().mean().backward()
+        optimizer.step()
+    assert (actor(obs, z).mode() - 0.3).abs().mean() < 0.1
 
 
 def test_a_wide_actors_draws_stay_in_the_box_and_pass_the_gradient():

@@ -46,7 +46,7 @@ class ChoreographerPolicy(SkillPolicy):
     (``Imagines``) and the codes, which say what skill a goal wants (``ReachesGoals``).
 
     hidden_dims: widths of every network but the recurrent model, whose sizes are deter, stoch, classes and hidden;
-    depth: of pictures' convolutions.
+    depth: of pictures' convolutions. squash: of its actor.
     """
 
     def __init__(
@@ -61,12 +61,13 @@ class ChoreographerPolicy(SkillPolicy):
         stoch: int,
         classes: int,
         hidden: int,
+        squash: bool = True,
     ):
         sizes = {"depth": depth, "deter": deter, "stoch": stoch, "classes": classes, "hidden": hidden}
-        super().__init__(obs=obs, action=action, space=space, hidden_dims=list(hidden_dims), **sizes)
+        super().__init__(obs=obs, action=action, space=space, hidden_dims=list(hidden_dims), squash=squash, **sizes)
         self.goal_obs = obs
         self.world_model = WorldModel(obs, action.dim, hidden_dims=hidden_dims, **sizes)
-        self.actor = WideActor(Field((self.world_model.feat_dim,)), action, space, hidden_dims)
+        self.actor = WideActor(Field((self.world_model.feat_dim,)), action, space, hidden_dims, squash=squash)
         self.codes = Codes(space.n, space.dim, deter, hidden_dims)
 
     def initial(self, n: int) -> Carry:
@@ -105,7 +106,8 @@ class Explorer(SkillPolicy):
     def __init__(self, skills: ChoreographerPolicy, action: Field, hidden_dims: Sequence[int]):
         super().__init__(obs=skills.obs, action=action, space=Discrete(1))
         self._skills = (skills,)  # their learner's
-        self.actor = WideActor(Field((skills.world_model.feat_dim,)), action, Discrete(1), hidden_dims)
+        squash = skills.actor.squash
+        self.actor = WideActor(Field((skills.world_model.feat_dim,)), action, Discrete(1), hidden_dims, squash=squash)
 
     def initial(self, n: int) -> Carry:
         return self._skills[0].initial(n)
@@ -124,6 +126,7 @@ class Choreographer(Learner):
         skill_space: how many codes, of how many axes.
         hidden_dims: widths of every network but the recurrent model. policy_view: what the model sees; None is all.
         deter, stoch, classes, hidden: sizes of the recurrent model. depth: channels of the first layer for pictures.
+        squash: whether what actors do is squashed by a tanh; else it is held in its box by turning the gradient.
         model_lr: of the model, and of the head that foresees surprise. lr: of codes, actors and critics.
         kl_balance, free_nats: see ``balanced_divergence``.
         horizon, gamma, trace, target_every: of imagination; see ``agents.imagined``.
@@ -149,6 +152,7 @@ class Choreographer(Learner):
         classes: int = 32,
         hidden: int = 200,
         depth: int = 48,
+        squash: bool = True,
         model_lr: float = 3e-4,
         lr: float = 8e-5,
         kl_balance: float = 0.8,
@@ -182,7 +186,7 @@ class Choreographer(Learner):
         sizes = {"depth": depth, "deter": deter, "stoch": stoch, "classes": classes, "hidden": hidden}
         self.columns, self.gamma = spec.obs.columns(obs), gamma
         self.policy = ChoreographerPolicy(
-            obs=obs, action=spec.action, space=skill_space, hidden_dims=hidden_dims, **sizes
+            obs=obs, action=spec.action, space=skill_space, hidden_dims=hidden_dims, squash=squash, **sizes
         )
         self.explorer = Explorer(self.policy, spec.action, hidden_dims)
         self.kl_balance, self.free_nats, self.horizon, self.starts = kl_balance, free_nats, horizon, starts
