@@ -115,6 +115,6 @@ class NearTraining:
         train(env=env, learner=learner, data=data, schedule=schedule, seed=seed)
         return learner
 
-    def returned(self, learner: Imagined, seed: int, place: tuple[float, float]) -> float:
+    def returned(self, learner: Imagined, place: tuple[float, float], seed: int) -> float:
         env = self.env(16, place)
         return float(rollout(env, learner.behaviour(), learner.prior(), seed=seed).returns.mean())

@@ -259,7 +259,7 @@ def test_a_task_in_imagination(arm: str, seed: int, check: Check):
     skills = near.pretrained(seed) if arm == "trained further" else near.fresh(seed)
     learner = near.adapted(seed, skills, PLACE)
     gate = {"trained further": ">= 6.5", "from scratch": ">= 5", "with a tanh": "< 5"}[arm]
-    check({"return, of 12": (near.returned(learner, seed, PLACE), gate)})
+    check({"return, of 12": (near.returned(learner, PLACE, seed), gate)})
 
 
 @pytest.mark.learning("skillrl/controllers/imagined.py", "skillrl/models/*.py", "skillrl/learners/choreographer.py")
@@ -267,4 +267,4 @@ def test_frozen_skills_are_chosen_for_the_task(seed: int, check: Check):
     skills = NEAR.pretrained(seed)
     learner = NEAR.adapted(seed, skills, PLACE, frozen=True)
     by_chance = rollout(NEAR.env(64, PLACE), skills, Prior(skills.space, hold=12), seed=seed).returns.mean()
-    check({"return, of that by chance": (NEAR.returned(learner, seed, PLACE) / float(by_chance), ">= 5")})
+    check({"return, of that by chance": (NEAR.returned(learner, PLACE, seed) / float(by_chance), ">= 5")})
