@@ -1,4 +1,4 @@
-"""Skills in imagination, pretrained until they lead far, for places that pay in a small circle: by hand, with --proof."""
+"""Skills in imagination, pretrained until they lead far, for places that pay in a small circle: by hand, `--proof`."""
 
 import numpy as np
 import pytest
