@@ -14,6 +14,7 @@ LATER = {
     "learner.normalize_obs": False,
     "runtime.precision": "float32",
     "downstream.choice_hold": 300,
+    "learner.squash": True,
 }
 """Keys that came after the first results, each with the value at which a run is what it was without them."""
 MISSING = "not set"

@@ -21,7 +21,7 @@ from skillrl.training import Schedule, train
 
 SKILLS: dict[str, Any] = {"hidden_dims": (64, 64), "deter": 64, "stoch": 8, "classes": 8, "hidden": 64}
 SKILLS |= {"model_lr": 1e-3, "lr": 2e-3, "batch_size": 16, "length": 12, "starts": 64}
-SKILLS |= {"squash": False, "neighbours": 8, "target_every": 10, "resample_every": 20}
+SKILLS |= {"neighbours": 8, "target_every": 10, "resample_every": 20}
 CHOICE: dict[str, Any] = {"hidden_dims": (64, 64), "model_lr": 1e-3, "batch_size": 32, "length": 12}
 CHOICE |= {"starts": 128, "entropy": 3e-3, "random_steps": 500}
 

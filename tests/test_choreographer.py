@@ -236,8 +236,11 @@ def test_unused_codes_are_moved_in_maintain_when_it_is_time():
     assert started(env_steps=400, resample_every=None).learner.resampled == 0
 
 
-def test_the_skills_are_saved_and_act_as_they_did(tmp_path: Path):
-    policy = started().learner.policy
+@pytest.mark.parametrize("squash", [True, False])
+def test_the_skills_are_saved_and_act_as_they_did(squash: bool, tmp_path: Path):
+    made = started(squash=squash).learner
+    assert made.policy.actor.squash == made.explorer.actor.squash == squash
+    policy = made.policy
     loaded = load(save(policy, tmp_path))
     assert isinstance(loaded, ChoreographerPolicy) and isinstance(loaded, Imagines) and isinstance(loaded, ReachesGoals)
     paths = []

@@ -17,7 +17,7 @@ NEAR = NearTraining(
     updates=3000,
     env_steps=2400,
     per_round=2,
-    skills={"horizon": 10, "gamma": 0.95},
+    skills={"horizon": 10, "gamma": 0.95, "squash": False},
     choice={"horizon": 10, "gamma": 0.95, "lr": 1e-3, "target_every": 5, "random_steps": 1000},
 )
 PLACES = [(3.0, 3.0), (-3.0, 3.0), (-3.0, -3.0), (3.0, -3.0)]

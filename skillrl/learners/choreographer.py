@@ -15,6 +15,7 @@ What differs from the paper or its code (mazpie/choreographer), and why:
 - In the code a code that is never used drifts to the origin (its sum decays, its count is held at 1); here it stays.
 - While acting, stoch is its likeliest value instead of a draw: whoever uses skills has no generator to hand them.
 - Goals are compared with what the decoder makes of each code: the code of its goal-reaching runs was not released.
+- ``squash=False`` is ours: skills drive their tanh so far that training them further hardly moves them (``kept``).
 """
 
 from collections.abc import Sequence
