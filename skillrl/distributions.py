@@ -1,7 +1,7 @@
 """Distributions over actions and skills, batched; every method is differentiable where the maths is."""
 
 import math
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -83,7 +83,7 @@ class _Kept(Function):
         return x.clamp(low, high)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (x,), (low, high) = ctx.saved_tensors, ctx.range
         return grad * torch.where(grad < 0, high - x, x - low) / (high - low), None, None
 
@@ -92,7 +92,8 @@ def kept(x: Tensor, low: float, high: float) -> Tensor:
     """x within [low, high], where descent keeps it: its gradient is scaled by the share of the range that is left on
     the side to which descent goes, and beyond an edge it points back (the inverting gradients of Hausknecht and Stone
     2016, arXiv:1511.04143). What a squashing function was driven far into hardly moves again; this does."""
-    return cast(Tensor, _Kept.apply(x, low, high))  # type: ignore[no-untyped-call]
+    inside: Tensor = _Kept.apply(x, low, high)
+    return inside
 
 
 class NoisyMode:

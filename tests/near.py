@@ -16,7 +16,7 @@ from skillrl.learners.primitive import Primitive
 from skillrl.models.timeline import timeline
 from skillrl.selector import Prior
 from skillrl.skill_spaces import Codebook
-from skillrl.spec import Spec
+from skillrl.spec import Batch, Spec
 from skillrl.training import Schedule, train
 
 SKILLS: dict[str, Any] = {"hidden_dims": (64, 64), "deter": 64, "stoch": 8, "classes": 8, "hidden": 64}
@@ -44,6 +44,17 @@ class PointNear(BatchedEnv):
         facts: dict[str, Any] = {"observe": ["xy"], "views": VIEWS, "coverage": COVERAGE, "record": []}
         task, horizon = NearTask(place, radius, **size), size["horizon"]
         super().__init__(task, num_envs=num_envs, workers=0, horizon=horizon, dtype="float32", **facts)
+
+
+class Wanderer(Primitive):
+    """Random actions, each held for ``hold`` steps."""
+
+    def __init__(self, spec: Spec, hold: int):
+        super().__init__(spec)
+        self.hold = hold
+
+    def prior(self) -> Prior:
+        return Prior(self.policy.space, hold=self.hold)
 
 
 @dataclass(frozen=True)
@@ -81,10 +92,8 @@ class NearTraining:
         return self.learner(seed).policy
 
     def wandered(self, seed: int) -> Replay:
-        """Random actions, each held for some steps."""
         env = Point(num_envs=8, **self.size)
-        learner = Primitive(Spec.from_env(env))
-        learner.prior = lambda: Prior(learner.policy.space, hold=self.held)  # type: ignore[method-assign]
+        learner = Wanderer(Spec.from_env(env), self.held)
         data = Replay(20_000, 8, seed=seed)
         train(env=env, learner=learner, data=data, schedule=Schedule(6000, collect=8, updates=0), seed=seed)
         return data
@@ -96,10 +105,11 @@ class NearTraining:
         learner.generator.manual_seed(seed)
         for _ in range(self.updates):
             batch = data.sample(learner.needs())["sequences"]
-            states, _, _ = learner.fit_model(timeline(batch))  # type: ignore[arg-type]
+            assert isinstance(batch, Batch)
+            states, _, _ = learner.fit_model(timeline(batch))
             learner.fit_codes(states.deter.flatten(0, 1))
             learner.learn_skills(learner.some(states))
-            learner.updates += 1  # type: ignore[operator]
+            learner.get_buffer("updates").add_(1)
             learner.maintain(0)
         return learner.policy
 
