@@ -50,6 +50,8 @@ def test_what_a_mechanism_adds_is_judged_over_the_seeds():
     ]
     without_effect = checks_page.Added("x", ("x off", "m"), ("x X", "m"))
     assert checks_page.told(without_effect, rows).endswith("| -0.5 | – | -14.4 | **no** |\n")
+    fewer = checks_page.Added("x", ("x off", "m"), ("x X", "m"), less=True)
+    assert checks_page.told(fewer, rows) == "| x | 0.54 ± 0.024 | 1.04 ± 0.024 | 0.5 | – | 14.4 | yes |\n"
     with pytest.raises(ValueError, match="4 and 5 seeds are kept, too few"):
         checks_page.told(made[0], rows[1:])
 
