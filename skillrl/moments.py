@@ -42,4 +42,12 @@ class Standardizer(Moments):
 
     def forward(self, values: Tensor) -> Tensor:
         """(..., *shape) → the same."""
-        return (values - self.mean) / torch.where(self.var > HARDLY, self.var, 1.0).sqrt()
+        return (values - self.mean) / self.unit()
+
+    def back(self, values: Tensor) -> Tensor:
+        """What ``forward`` took, (..., *shape)."""
+        return self.mean + values * self.unit()
+
+    def unit(self) -> Tensor:
+        """(*shape)."""
+        return torch.where(self.var > HARDLY, self.var, 1.0).sqrt()

@@ -236,10 +236,10 @@ def test_unused_codes_are_moved_in_maintain_when_it_is_time():
     assert started(env_steps=400, resample_every=None).learner.resampled == 0
 
 
-@pytest.mark.parametrize("squash", [True, False])
-def test_the_skills_are_saved_and_act_as_they_did(squash: bool, tmp_path: Path):
-    made = started(squash=squash).learner
-    assert made.policy.actor.squash == made.explorer.actor.squash == squash
+@pytest.mark.parametrize("changed", [{}, {"squash": False}, {"normalize_obs": True}])
+def test_the_skills_are_saved_and_act_as_they_did(changed: dict[str, Any], tmp_path: Path):
+    made = started(**changed).learner
+    assert made.policy.actor.squash == made.explorer.actor.squash == changed.get("squash", True)
     policy = made.policy
     loaded = load(save(policy, tmp_path))
     assert isinstance(loaded, ChoreographerPolicy) and isinstance(loaded, Imagines) and isinstance(loaded, ReachesGoals)
@@ -250,6 +250,12 @@ def test_the_skills_are_saved_and_act_as_they_did(squash: bool, tmp_path: Path):
         paths.append(torch.stack([play.tick()[0]["next_obs"] for _ in range(60)]))
     assert torch.equal(*paths)
     assert policy.space.count == 5 and policy.initial(3)[0].shape == (3, 6)
+
+
+def test_units_are_those_of_what_came_before_the_first_update():
+    state = started(normalize_obs=True)
+    units = state.learner.policy.world_model.units
+    assert int(units.count) == 200 and 0 < units.var.min() < units.var.max() < 100
 
 
 def test_a_goal_wants_the_code_that_looks_like_it():

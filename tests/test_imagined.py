@@ -29,16 +29,18 @@ torch.set_num_threads(1)
 TINY: dict[str, Any] = {"hidden_dims": (8,), "horizon": 3, "batch_size": 4, "length": 6, "random_steps": 0}
 
 
-def choreographed(spec: Spec) -> ChoreographerPolicy:
+def choreographed(spec: Spec, **changes: Any) -> ChoreographerPolicy:
     torch.manual_seed(0)
     shapes: dict[str, Any] = {"obs": spec.obs.select("xy"), "action": spec.action, "space": Codebook(5, 2)}
-    return ChoreographerPolicy(hidden_dims=[8], depth=2, deter=6, stoch=2, classes=3, hidden=8, **shapes)
+    return ChoreographerPolicy(hidden_dims=[8], depth=2, deter=6, stoch=2, classes=3, hidden=8, **shapes, **changes)
 
 
-def started(env_steps: int = 600, **changes: Any) -> tuple[State, ChoreographerPolicy]:
+def started(
+    env_steps: int = 600, skills: ChoreographerPolicy | None = None, **changes: Any
+) -> tuple[State, ChoreographerPolicy]:
     env = PointGoal(num_envs=8, distance=1.2)  # near, so that something is paid soon
     spec = Spec.from_env(env)
-    skills = choreographed(spec)
+    skills = skills or choreographed(spec)
     learner = Imagined(spec, skills, **(TINY | changes))
     learner.generator.manual_seed(0)
     data = Replay(10_000, 8, gamma=learner.gamma)
@@ -82,6 +84,20 @@ def test_skills_that_are_not_frozen_are_trained_as_a_copy(tmp_path: Path):
 
 
 # ---- how it begins
+
+
+def test_where_nothing_was_pretrained_units_are_those_of_what_came_before_the_first_update():
+    def shown(before: int, **changes: Any) -> tuple[int, int]:
+        """How many observations the units of who plays are made of, and those of the skills that were handed over."""
+        skills = choreographed(Spec.from_env(PointGoal(num_envs=1)), normalize=True)
+        if before:
+            skills.world_model.units.update(torch.randn(before, 2))
+        state, _ = started(300, skills, **changes)
+        played: Any = state.learner.behaviour()
+        return int(played.world_model.units.count), int(skills.world_model.units.count)
+
+    assert shown(7) == shown(7, frozen=True) == (7, 7)
+    assert shown(0) == (200, 0) and shown(0, frozen=True) == (0, 0)
 
 
 def test_skills_are_played_by_chance_until_something_is_paid():

@@ -113,7 +113,7 @@ def test_observing_a_sequence_is_observing_step_by_step():
     noise = world.rssm.noise((5, 3), Generator().manual_seed(2))
     state = world.rssm.initial(3)
     for t in range(5):
-        embed = world.encoder(line.obs[:, t])
+        embed = world.embed(line.obs[:, t])
         state = world.rssm.observe_step(state.deter, state.stoch, line.action[:, t], embed, line.first[:, t], noise[t])
         for whole, part in zip(states, state, strict=True):
             torch.testing.assert_close(whole[:, t], part)
@@ -159,6 +159,27 @@ def test_the_loss_is_reconstruction_and_divergence_where_nothing_is_padding():
     by_hand = divergence(states.logits, world.rssm.prior_logits(states.deter))
     torch.testing.assert_close(kl, by_hand.detach())
     torch.testing.assert_close(loss, ((square + by_hand) * line.mask).sum() / 4)
+
+
+def test_in_units_of_their_spread_it_does_not_matter_what_states_are_measured_in():
+    """One model sees them as they are, with mean 0 and variance 1; the other in other units and from another origin."""
+    unit, origin = torch.tensor([1000.0, 0.01]), torch.tensor([-5.0, 3.0])
+    line = random_line(50, 6, [0])
+    states = line.obs.flatten(0, 1)
+    line = line._replace(obs=(line.obs - states.mean(0)) / states.std(0, correction=0))
+    other = line._replace(obs=line.obs * unit + origin)
+    plain, normal = model(), model(normalize=True)
+    assert torch.equal(normal.told(other.obs), other.obs), "until it was shown any"
+    normal.units.update(other.obs.flatten(0, 1))
+    torch.testing.assert_close(normal.told(other.obs), line.obs, atol=1e-4, rtol=0)
+    torch.testing.assert_close(normal.shown(normal.told(other.obs)), other.obs)
+    losses = [
+        world.loss(seen, world.observe(seen, Generator().manual_seed(2)), balance=0.8, free=1.0)[0]
+        for world, seen in ((plain, line), (normal, other))
+    ]
+    torch.testing.assert_close(*losses, rtol=1e-3, atol=0)
+    with pytest.raises(ValueError, match=r"normalize_obs is true, but what is seen, .* is no vector"):
+        model(Field((64, 64, 3), "uint8"), normalize=True)
 
 
 def test_pictures_go_in_and_come_out():
@@ -303,9 +324,9 @@ def test_pictures_are_told_apart(seed: int, check: Check):
     test = board(64, 6, Generator().manual_seed(1000 + seed))
     with torch.no_grad():
         states = world.observe(test, generator)
-        error = world.decoder.error(states.feat(), test.obs).mean()
-        foreseen = world.decoder.error(world.rssm.expected(states.deter).feat(), test.obs)[:, 1:].mean()
-    pictures = seen(test.obs, True)
+        pictures = world.told(test.obs)
+        error = world.decoder.error(states.feat(), pictures).mean()
+        foreseen = world.decoder.error(world.rssm.expected(states.deter).feat(), pictures)[:, 1:].mean()
     by_mean = (pictures - pictures.mean((0, 1))).square().mean()
     check(
         {

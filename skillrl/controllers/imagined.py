@@ -28,9 +28,10 @@ from skillrl.agents.imagined import EPS, ImaginedValue
 from skillrl.controllers.base import Controller
 from skillrl.distributions import Categorical
 from skillrl.layers import mlp
-from skillrl.learners.base import Batches
+from skillrl.learners.base import Batches, looked_at
 from skillrl.models.rssm import Latent, masked_mean
 from skillrl.models.timeline import Timeline, timeline
+from skillrl.moments import Standardizer
 from skillrl.optim import Adam, descend
 from skillrl.selector import Selector
 from skillrl.skill_policy import Imagines, SkillPolicy, columns_on
@@ -120,6 +121,13 @@ class Imagined(Controller):
 
     def prior(self) -> Selector:
         return Conducting(self)
+
+    def look(self, data: Any) -> None:
+        """Where nothing was pretrained, the model has no units yet."""
+        units = self.behaviour().world_model.units
+        if isinstance(units, Standardizer) and not self.frozen and not int(units.count):
+            obs = looked_at(data)
+            units.update(obs[..., columns_on(self.columns, obs.device)].float())
 
     def needs(self) -> dict[str, Need]:
         return {"sequences": Need("sequences", self.batch_size, length=self.length)}

@@ -12,7 +12,6 @@ import torch
 from torch import Generator, Tensor
 
 from skillrl.data.collector import Collector
-from skillrl.models.encoder import seen, shown
 from skillrl.models.rssm import Latent
 from skillrl.models.timeline import Timeline
 from skillrl.selector import Fixed
@@ -28,9 +27,10 @@ def foresight(env: Any, policy: SkillPolicy, *, seed: int) -> tuple[dict[str, fl
     """Scores and arrays of a policy that ``Imagines``, on its skills in ``env``, a rollout a row.
 
     ``reconstruction_error``: the squared error of what is seen, its mean over an observation; a picture's colours go
-    from 0 to 1. ``foresight_error``: of what was foreseen, over all steps that were. ``mean_obs_error``: of the mean
-    of these very observations, the twin. What is foreseen is a draw and no expectation: a model that knows no more than
-    the mean scores worse. Steps after a row's end don't count; None where no episode gets so far.
+    from 0 to 1, a state is in the units that the model sees it in. ``foresight_error``: of what was foreseen, over all
+    steps that were. ``mean_obs_error``: of the mean of these very observations, the twin. What is foreseen is a draw
+    and no expectation: a model that knows no more than the mean scores worse. Steps after a row's end don't count; None
+    where no episode gets so far.
     """
     assert isinstance(policy, Imagines)
     line, generator = watched(env, policy, seed), Generator().manual_seed(seed)
@@ -40,9 +40,9 @@ def foresight(env: Any, policy: SkillPolicy, *, seed: int) -> tuple[dict[str, fl
     start = Latent(*(part[:, known - 1] for part in states))
     ahead = model.imagine(start, lambda feat: next(moves), line.first.shape[1] - known, generator)
     ahead = Latent(*(part[1:].transpose(0, 1) for part in ahead))  # (R, T − known, ...)
-    seen_error = _where(line.mask, model.decoder.error(states.feat(), line.obs))  # (R, T)
-    ahead_error = _where(line.mask[:, known:], model.decoder.error(ahead.feat(), line.obs[:, known:]))
-    truth = seen(line.obs, model.decoder.picture)
+    truth = model.told(line.obs)
+    seen_error = _where(line.mask, model.decoder.error(states.feat(), truth))  # (R, T)
+    ahead_error = _where(line.mask[:, known:], model.decoder.error(ahead.feat(), truth[:, known:]))
     mean = truth[line.mask].mean(0)
     of_mean = _where(line.mask, (truth - mean).square().flatten(2).mean(-1))
     error = torch.cat([seen_error[:, :known], ahead_error], 1)
@@ -51,7 +51,7 @@ def foresight(env: Any, policy: SkillPolicy, *, seed: int) -> tuple[dict[str, fl
     arrays = {
         # (K, T, ...): pictures, or the coordinates of states, if they have any
         "foresight_obs": line.obs[:SHOWN][..., kept].numpy(),
-        "foresight_model": shown(model_saw, model.decoder.picture)[..., kept].numpy(),
+        "foresight_model": model.shown(model_saw)[..., kept].numpy(),
         "foresight_steps": line.mask[:SHOWN].sum(1).numpy(),  # (K,) of these T, that were
         "foresight_error": error.nanmean(0).numpy(),  # (T,)
         "foresight_mean_error": of_mean.nanmean(0).numpy(),  # (T,)

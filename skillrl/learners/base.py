@@ -77,6 +77,11 @@ class Learner(nn.Module):
         return {}
 
 
+def looked_at(data: Any) -> Tensor:
+    """Observations (B, ...) of some of what was collected, for who measures in units of it."""
+    return data.sample({"seen": Need("transitions", min(len(data), LOOKED_AT))})["seen"]["obs"]
+
+
 class RewardLearner(Learner):
     """Pays its own reward: subclasses write ``fit`` and ``intrinsic_reward``.
 
@@ -148,8 +153,7 @@ class RewardLearner(Learner):
     def look(self, data: Any) -> None:
         if not self.normalize_obs:
             return
-        count = min(len(data), LOOKED_AT)
-        obs = data.sample({"seen": Need("transitions", count)})["seen"]["obs"]
+        obs = looked_at(data)
         for normalizer, columns in self.normalizers():
             normalizer.update(obs[..., columns_on(columns, obs.device)].float())
 

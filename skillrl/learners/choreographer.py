@@ -15,6 +15,7 @@ What differs from the paper or its code (mazpie/choreographer), and why:
 - In the code a code that is never used drifts to the origin (its sum decays, its count is held at 1); here it stays.
 - While acting, stoch is its likeliest value instead of a draw: whoever uses skills has no generator to hand them.
 - Goals are compared with what the decoder makes of each code: the code of its goal-reaching runs was not released.
+- ``normalize_obs`` is ours: of states in units of their own the decoder sees those alone that vary by more than 1.
 - ``squash=False`` is ours: skills drive their tanh so far that training them further hardly moves them (``kept``).
 """
 
@@ -29,12 +30,12 @@ from skillrl.agents.imagined import EPS, Climber, ImaginedValue
 from skillrl.distributions import NoisyMode
 from skillrl.estimators import neighbour_distance
 from skillrl.layers import mlp
-from skillrl.learners.base import Batches, Learner, refuse_teams
+from skillrl.learners.base import Batches, Learner, looked_at, refuse_teams
 from skillrl.models.codes import Codes
-from skillrl.models.encoder import seen
 from skillrl.models.rssm import Latent
 from skillrl.models.timeline import Timeline, timeline
 from skillrl.models.world_model import WorldModel
+from skillrl.moments import Standardizer
 from skillrl.networks import WideActor
 from skillrl.optim import Adam, descend
 from skillrl.skill_policy import SkillPolicy, columns_on
@@ -47,7 +48,8 @@ class ChoreographerPolicy(SkillPolicy):
     (``Imagines``) and the codes, which say what skill a goal wants (``ReachesGoals``).
 
     hidden_dims: widths of every network but the recurrent model, whose sizes are deter, stoch, classes and hidden;
-    depth: of pictures' convolutions. squash: of its actor.
+    depth: of pictures' convolutions. squash: of its actor. normalize: whether the model sees states in units of their
+    spread.
     """
 
     def __init__(
@@ -63,8 +65,10 @@ class ChoreographerPolicy(SkillPolicy):
         classes: int,
         hidden: int,
         squash: bool = True,
+        normalize: bool = False,
     ):
-        sizes = {"depth": depth, "deter": deter, "stoch": stoch, "classes": classes, "hidden": hidden}
+        sizes: dict[str, Any] = {"depth": depth, "deter": deter, "stoch": stoch, "classes": classes, "hidden": hidden}
+        sizes["normalize"] = normalize
         super().__init__(obs=obs, action=action, space=space, hidden_dims=list(hidden_dims), squash=squash, **sizes)
         self.goal_obs = obs
         self.world_model = WorldModel(obs, action.dim, hidden_dims=hidden_dims, **sizes)
@@ -76,7 +80,7 @@ class ChoreographerPolicy(SkillPolicy):
 
     def observe(self, obs: Tensor, prev_action: Tensor, first: Tensor, carry: Carry) -> Carry:
         """What the model makes of the observation: (deter, stoch)."""
-        (deter, stoch), embed = carry, self.world_model.encoder(obs)
+        (deter, stoch), embed = carry, self.world_model.embed(obs)
         return self.world_model.rssm.observe_step(deter, stoch, prev_action, embed, first)[:2]
 
     def latent(self, carry: Carry) -> Tensor:
@@ -97,7 +101,7 @@ class ChoreographerPolicy(SkillPolicy):
 
     def goal_to_skill(self, obs: Tensor, goal: Tensor) -> Tensor:
         """The code that looks most like the goal, wherever one is."""
-        wanted = seen(goal, self.world_model.decoder.picture)
+        wanted = self.world_model.told(goal)
         return torch.cdist(wanted.flatten(1), self.pictured().flatten(1)).argmin(-1)
 
 
@@ -128,6 +132,8 @@ class Choreographer(Learner):
         hidden_dims: widths of every network but the recurrent model. policy_view: what the model sees; None is all.
         deter, stoch, classes, hidden: sizes of the recurrent model. depth: channels of the first layer for pictures.
         squash: whether what actors do is squashed by a tanh; else it is held in its box by turning the gradient.
+        normalize_obs: whether the model sees each column of a state in units of its spread in what was collected before
+            the first update; skills keep these units.
         model_lr: of the model, and of the head that foresees surprise. lr: of codes, actors and critics.
         kl_balance, free_nats: see ``balanced_divergence``.
         horizon, gamma, trace, target_every: of imagination; see ``agents.imagined``.
@@ -154,6 +160,7 @@ class Choreographer(Learner):
         hidden: int = 200,
         depth: int = 48,
         squash: bool = True,
+        normalize_obs: bool = False,
         model_lr: float = 3e-4,
         lr: float = 8e-5,
         kl_balance: float = 0.8,
@@ -184,10 +191,11 @@ class Choreographer(Learner):
         if horizon < 2:
             raise ValueError(f"learner.horizon is {horizon}: an action is judged by what comes after, take 2 or more")
         obs = spec.obs.select(policy_view)
-        sizes = {"depth": depth, "deter": deter, "stoch": stoch, "classes": classes, "hidden": hidden}
+        sizes: dict[str, Any] = {"depth": depth, "deter": deter, "stoch": stoch, "classes": classes, "hidden": hidden}
+        sizes |= {"squash": squash, "normalize": normalize_obs}
         self.columns, self.gamma = spec.obs.columns(obs), gamma
         self.policy = ChoreographerPolicy(
-            obs=obs, action=spec.action, space=skill_space, hidden_dims=hidden_dims, squash=squash, **sizes
+            obs=obs, action=spec.action, space=skill_space, hidden_dims=hidden_dims, **sizes
         )
         self.explorer = Explorer(self.policy, spec.action, hidden_dims)
         self.kl_balance, self.free_nats, self.horizon, self.starts = kl_balance, free_nats, horizon, starts
@@ -215,6 +223,12 @@ class Choreographer(Learner):
 
     def behaviour(self) -> SkillPolicy:
         return self.explorer
+
+    def look(self, data: Any) -> None:
+        units = self.policy.world_model.units
+        if isinstance(units, Standardizer):
+            obs = looked_at(data)
+            units.update(obs[..., columns_on(self.columns, obs.device)].float())
 
     def needs(self) -> dict[str, Need]:
         return {"sequences": Need("sequences", self.batch_size, length=self.length)}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from skillrl.models.encoder import is_picture, layers, seen
+from skillrl.models.encoder import is_picture, layers
 from skillrl.spec import Field
 
 KERNELS = (5, 5, 6, 6)
@@ -29,12 +29,12 @@ class Decoder(nn.Module):
 
     def loss(self, feat: Tensor, obs: Tensor) -> Tensor:
         """−log p(obs | feat) up to a constant: half the squared error, summed over the observation, (...)."""
-        square = (self(feat) - seen(obs, self.picture)).square()
+        square = (self(feat) - obs).square()
         return 0.5 * square.flatten(feat.dim() - 1).sum(-1)
 
     def error(self, feat: Tensor, obs: Tensor) -> Tensor:
         """The squared error of ``obs``, its mean over the observation, (...)."""
-        square = (self(feat) - seen(obs, self.picture)).square()
+        square = (self(feat) - obs).square()
         return square.flatten(feat.dim() - 1).mean(-1)
 
 

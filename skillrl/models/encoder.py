@@ -47,8 +47,8 @@ def shown(mean: Tensor, picture: bool) -> Tensor:
 
 
 class Encoder(nn.Module):
-    """Observations (..., *obs.shape) → (..., out_dim). hidden_dims: of states. depth: channels of the first layer of a
-    picture's."""
+    """Observations as ``seen`` has them → (..., out_dim). hidden_dims: of states. depth: channels of the first layer of
+    a picture's."""
 
     def __init__(self, obs: Field, hidden_dims: Sequence[int], depth: int):
         super().__init__()
@@ -62,10 +62,9 @@ class Encoder(nn.Module):
         self.out_dim = 2 * 2 * 8 * depth if self.picture else hidden_dims[-1]
 
     def forward(self, obs: Tensor) -> Tensor:
-        inputs = seen(obs, self.picture)
         if not self.picture:
-            return self.net(inputs)
-        return self.net(inputs.flatten(0, -4)).reshape(*inputs.shape[:-3], -1)
+            return self.net(obs)
+        return self.net(obs.flatten(0, -4)).reshape(*obs.shape[:-3], -1)
 
 
 def convolutions(channels: int, depth: int) -> nn.Sequential:

@@ -11,9 +11,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from skillrl.models.decoder import Decoder
-from skillrl.models.encoder import Encoder
+from skillrl.models.encoder import Encoder, seen, shown
 from skillrl.models.rssm import RSSM, Latent, balanced_divergence, masked_mean
 from skillrl.models.timeline import Timeline
+from skillrl.moments import Standardizer
+from skillrl.skill_policy import standardizer
 from skillrl.spec import Field, Metrics
 
 
@@ -24,6 +26,7 @@ class WorldModel(nn.Module):
         obs: a state, or a picture. action_dim: of a box action.
         hidden_dims: widths of encoder and decoder of states. depth: channels of those of pictures.
         deter, stoch, classes, hidden: the recurrent model's; see ``RSSM``.
+        normalize: whether it sees a state in units of its spread, which ``units`` is to be shown.
     """
 
     def __init__(
@@ -37,8 +40,10 @@ class WorldModel(nn.Module):
         stoch: int,
         classes: int,
         hidden: int,
+        normalize: bool = False,
     ):
         super().__init__()
+        self.units = standardizer(obs, normalize)
         self.encoder = Encoder(obs, hidden_dims, depth)
         self.rssm = RSSM(
             action_dim=action_dim,
@@ -51,15 +56,27 @@ class WorldModel(nn.Module):
         self.feat_dim = self.rssm.feat_dim
         self.decoder = Decoder(self.feat_dim, obs, hidden_dims, depth)
 
+    def told(self, obs: Tensor) -> Tensor:
+        """Observations (..., *obs.shape) as its encoder takes them and its losses measure them."""
+        return self.units(seen(obs, self.encoder.picture))
+
+    def shown(self, mean: Tensor) -> Tensor:
+        """What ``told`` takes."""
+        return shown(self.units.back(mean) if isinstance(self.units, Standardizer) else mean, self.encoder.picture)
+
+    def embed(self, obs: Tensor) -> Tensor:
+        """Observations (..., *obs.shape) → (..., embed_dim)."""
+        return self.encoder(self.told(obs))
+
     def observe(self, line: Timeline, generator: Generator | None) -> Latent:
         """Posterior states (B, T, ...)."""
-        return self.rssm.observe(self.encoder(line.obs), line.action, line.first, generator)
+        return self.rssm.observe(self.embed(line.obs), line.action, line.first, generator)
 
     def loss(self, line: Timeline, states: Latent, *, balance: float, free: float) -> tuple[Tensor, Tensor, Metrics]:
         """Of ``states`` that it observed: the loss, (); KL(posterior ‖ prior) of each moment, (B, T); metrics."""
         prior = self.rssm.prior_logits(states.deter)
         pull, kl = balanced_divergence(states.logits, prior, line.mask, balance=balance, free=free)
-        reconstruction = masked_mean(self.decoder.loss(states.feat(), line.obs), line.mask)
+        reconstruction = masked_mean(self.decoder.loss(states.feat(), self.told(line.obs)), line.mask)
         metrics = {"model/reconstruction": reconstruction.detach(), "model/kl": masked_mean(kl, line.mask)}
         return reconstruction + pull, kl, metrics
 
