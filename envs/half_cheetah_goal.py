@@ -21,7 +21,6 @@ class HalfCheetahGoal(BatchedEnv):
         horizon: env steps until truncation.
         observe: out of the HalfCheetah's parts and goal (1, absolute x).
         goal_range: goals are drawn uniformly from [-goal_range, goal_range].
-        goals: x of those that one is drawn out of instead; None: goal_range.
         radius: how far from the goal a step still pays.
         reset_noise_scale, frame_skip: the HalfCheetah's.
 
@@ -40,7 +39,6 @@ class HalfCheetahGoal(BatchedEnv):
         coverage: Mapping[str, Any] = half_cheetah.COVERAGE,
         record: Sequence[str] = half_cheetah.RECORD,
         goal_range: float = 100.0,
-        goals: Sequence[float] | None = None,
         radius: float = 3.0,
         reset_noise_scale: float = 0.1,
         frame_skip: int = 5,
@@ -49,7 +47,6 @@ class HalfCheetahGoal(BatchedEnv):
             StayTask(
                 half_cheetah.unrewarded(reset_noise_scale=reset_noise_scale, frame_skip=frame_skip),
                 goal_range=goal_range,
-                goals=goals,
                 radius=radius,
                 axes=1,
                 extent=3.0,

@@ -13,14 +13,12 @@ from envs.task import Picture, Read, Simulator, Task, positive, whole
 class StayTask(Task):
     """Another task's body, start and parts; a step that ends inside the goal's disc gives 1, any other 0.
 
-    The goal is drawn uniformly from [-goal_range, goal_range] along each axis at each start, from the row's generator;
-    or, where ``goals`` are given, out of these.
+    The goal is drawn uniformly from [-goal_range, goal_range] along each axis at each start, from the row's generator.
 
     Args:
         body: whose falling ends nothing.
         goal_range: half the side of the square that goals are drawn from.
         radius: of the disc.
-        goals: places (axes each), in place of that square.
         axes: 2, or 1 for a body that moves along x alone.
         every: env steps after which the goal is drawn again; 0 is never.
         around: what the next goals' square lies around: "goal" is the goal before, "body" where the body is.
@@ -36,7 +34,6 @@ class StayTask(Task):
         goal_range: float,
         radius: float,
         extent: float,
-        goals: Sequence[float | Sequence[float]] | None = None,
         axes: int = 2,
         every: int = 0,
         around: str = "goal",
@@ -47,7 +44,6 @@ class StayTask(Task):
             raise ValueError(f"around={around!r}: must be goal or body")
         self.body, self.goal_range, self.radius, self.extent = body, goal_range, radius, extent
         self.axes, self.every, self.around = axes, every, around
-        self.goals = None if goals is None else _places(goals, axes)
         self.facts = {"goal_radius": float(radius)}
 
     def simulator(self, n: int) -> Simulator:
@@ -84,23 +80,9 @@ class StayTask(Task):
         return picture
 
     def _draw(self, generator: np.random.Generator) -> np.ndarray:
-        if self.goals is not None:
-            return self.goals[generator.integers(len(self.goals))]
         offset = np.zeros(2)
         offset[: self.axes] = generator.uniform(-self.goal_range, self.goal_range, size=self.axes)
         return offset
 
     def _inside(self, now: Arrays) -> np.ndarray:
         return inside(self.body.infos()["xy"](now), now["goal"], self.radius)
-
-
-def _places(goals: Sequence[float | Sequence[float]], axes: int) -> np.ndarray:
-    """(k, 2), 0 along an axis that the body does not move along."""
-    wrong = f"goals={goals!r}: must be a list of finite {'numbers' if axes == 1 else '[x, y]'}, or null"
-    try:
-        places = np.asarray(goals, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(wrong) from None
-    if not places.size or not np.isfinite(places).all() or places.shape != (len(places),) + (2,) * (axes > 1):
-        raise ValueError(wrong)
-    return places if axes > 1 else np.stack([places, np.zeros_like(places)], axis=1)

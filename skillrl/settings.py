@@ -15,7 +15,6 @@ LATER = {
     "runtime.precision": "float32",
     "downstream.choice_hold": 300,
     "learner.squash": True,
-    "task.goals": None,
 }
 """Keys that came after the first results, each with the value at which a run is what it was without them."""
 MISSING = "not set"
