@@ -133,6 +133,7 @@ def test_videos_play_together(opened):
 
 @pytest.mark.parametrize("opened", [{"still": True}], ids=["still"], indirect=True)
 def test_who_asked_for_less_motion_presses_play(opened):
+    opened.until("videos.every(video => !video.seeking)")
     assert all(paused(opened)) and (clocks(opened) == 0).all()
     opened.eval("document.getElementById('play').click()")
     opened.until("videos.every(video => video.currentTime > 0.1)")

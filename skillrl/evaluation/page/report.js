@@ -45,6 +45,7 @@ for (const group of groups) {
   }
   slider.closest('.time').hidden = false;
 }
+if (!playing) for (const video of videos) video.currentTime = 0;  // on a slow machine some have played before this ran
 if (videos.length) {
   button.hidden = false;
   button.addEventListener('click', toggle);
