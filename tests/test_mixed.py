@@ -89,7 +89,8 @@ def test_of_a_box_the_ends_of_each_axis_are_actions():
     mixed, obs = Mixed(skills), torch.randn(6, 4)
     action, _ = mixed.act(obs, torch.arange(6), deterministic=True)
     assert action[2:].tolist() == [[1, 0], [0, 1], [-1, 0], [0, -1]]
-    torch.testing.assert_close(action[:2], skills.dist(obs[:2], torch.arange(2)).mode())
+    by_skill = skills.dist(obs, torch.arange(6).clamp(max=1)).mode()  # a batch of two may round otherwise
+    assert torch.equal(action[:2], by_skill[:2])
 
 
 @pytest.mark.parametrize("skills", [ToDoors(), Stopping()])

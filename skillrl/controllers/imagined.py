@@ -28,7 +28,7 @@ from skillrl.agents.imagined import EPS, ImaginedValue
 from skillrl.controllers.base import Controller
 from skillrl.distributions import Categorical
 from skillrl.layers import mlp
-from skillrl.learners.base import Batches, looked_at
+from skillrl.learners.base import Batches, measure
 from skillrl.models.rssm import Latent, masked_mean
 from skillrl.models.timeline import Timeline, timeline
 from skillrl.moments import Standardizer
@@ -126,8 +126,7 @@ class Imagined(Controller):
         """Where nothing was pretrained, the model has no units yet."""
         units = self.behaviour().world_model.units
         if isinstance(units, Standardizer) and not self.frozen and not int(units.count):
-            obs = looked_at(data)
-            units.update(obs[..., columns_on(self.columns, obs.device)].float())
+            measure(data, [(units, self.columns)])
 
     def needs(self) -> dict[str, Need]:
         return {"sequences": Need("sequences", self.batch_size, length=self.length)}

@@ -77,9 +77,11 @@ class Learner(nn.Module):
         return {}
 
 
-def looked_at(data: Any) -> Tensor:
-    """Observations (B, ...) of some of what was collected, for who measures in units of it."""
-    return data.sample({"seen": Need("transitions", min(len(data), LOOKED_AT))})["seen"]["obs"]
+def measure(data: Any, normalizers: Sequence[tuple[Any, list[int] | None]]) -> None:
+    """Show each normaliser its columns of what was collected, of at most ``LOOKED_AT`` steps."""
+    obs = data.sample({"seen": Need("transitions", min(len(data), LOOKED_AT))})["seen"]["obs"]
+    for normalizer, columns in normalizers:
+        normalizer.update(obs[..., columns_on(columns, obs.device)].float())
 
 
 class RewardLearner(Learner):
@@ -151,11 +153,8 @@ class RewardLearner(Learner):
         return {"batch": self.agent.need("transitions", self.batch_size)}
 
     def look(self, data: Any) -> None:
-        if not self.normalize_obs:
-            return
-        obs = looked_at(data)
-        for normalizer, columns in self.normalizers():
-            normalizer.update(obs[..., columns_on(columns, obs.device)].float())
+        if self.normalize_obs:
+            measure(data, self.normalizers())
 
     def normalizers(self) -> list[tuple[Any, list[int] | None]]:
         """The policy's, each with the columns of whole observations that it is for."""

@@ -30,7 +30,7 @@ from skillrl.agents.imagined import EPS, Climber, ImaginedValue
 from skillrl.distributions import NoisyMode
 from skillrl.estimators import neighbour_distance
 from skillrl.layers import mlp
-from skillrl.learners.base import Batches, Learner, looked_at, refuse_teams
+from skillrl.learners.base import Batches, Learner, measure, refuse_teams
 from skillrl.models.codes import Codes
 from skillrl.models.rssm import Latent
 from skillrl.models.timeline import Timeline, timeline
@@ -68,7 +68,7 @@ class ChoreographerPolicy(SkillPolicy):
         normalize: bool = False,
     ):
         sizes: dict[str, Any] = {"depth": depth, "deter": deter, "stoch": stoch, "classes": classes, "hidden": hidden}
-        sizes["normalize"] = normalize
+        sizes |= {"normalize": normalize}
         super().__init__(obs=obs, action=action, space=space, hidden_dims=list(hidden_dims), squash=squash, **sizes)
         self.goal_obs = obs
         self.world_model = WorldModel(obs, action.dim, hidden_dims=hidden_dims, **sizes)
@@ -96,7 +96,7 @@ class ChoreographerPolicy(SkillPolicy):
         return self.actor(feat, z)
 
     def pictured(self) -> Tensor:
-        """What the decoder makes of each code, (n, ...)."""
+        """What the decoder makes of each code, as the world model's ``told`` has it, (n, ...)."""
         return self.world_model.decoder(self.world_model.rssm.expected(self.codes.decoded()).feat())
 
     def goal_to_skill(self, obs: Tensor, goal: Tensor) -> Tensor:
@@ -227,8 +227,7 @@ class Choreographer(Learner):
     def look(self, data: Any) -> None:
         units = self.policy.world_model.units
         if isinstance(units, Standardizer):
-            obs = looked_at(data)
-            units.update(obs[..., columns_on(self.columns, obs.device)].float())
+            measure(data, [(units, self.columns)])
 
     def needs(self) -> dict[str, Need]:
         return {"sequences": Need("sequences", self.batch_size, length=self.length)}

@@ -28,7 +28,8 @@ class Decoder(nn.Module):
         return picture.reshape(*feat.shape[:-1], *picture.shape[1:])
 
     def loss(self, feat: Tensor, obs: Tensor) -> Tensor:
-        """−log p(obs | feat) up to a constant: half the squared error, summed over the observation, (...)."""
+        """−log p(obs | feat) up to a constant: half the squared error, summed over the observation, (...). ``obs`` as
+        the world model's ``told`` has it."""
         square = (self(feat) - obs).square()
         return 0.5 * square.flatten(feat.dim() - 1).sum(-1)
 

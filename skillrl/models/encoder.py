@@ -47,8 +47,8 @@ def shown(mean: Tensor, picture: bool) -> Tensor:
 
 
 class Encoder(nn.Module):
-    """Observations as ``seen`` has them → (..., out_dim). hidden_dims: of states. depth: channels of the first layer of
-    a picture's."""
+    """Observations as a world model is ``told`` → (..., out_dim). hidden_dims: of states. depth: channels of the first
+    layer of a picture's."""
 
     def __init__(self, obs: Field, hidden_dims: Sequence[int], depth: int):
         super().__init__()

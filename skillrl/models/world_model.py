@@ -61,7 +61,7 @@ class WorldModel(nn.Module):
         return self.units(seen(obs, self.encoder.picture))
 
     def shown(self, mean: Tensor) -> Tensor:
-        """What ``told`` takes."""
+        """What the decoder says, as observations again: what ``told`` takes."""
         return shown(self.units.back(mean) if isinstance(self.units, Standardizer) else mean, self.encoder.picture)
 
     def embed(self, obs: Tensor) -> Tensor:
