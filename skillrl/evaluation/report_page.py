@@ -62,7 +62,7 @@ def figure(content: str, caption: str) -> str:
 def films(videos: Sequence[tuple[str, str]], note: str, caption: str) -> str:
     """Videos (name, address) that play together, with one slider for their time."""
     tiles = "".join(
-        f'<video autoplay muted loop playsinline controls preload="auto" aria-label="{escape(name)}" src="{address}">'
+        f'<video muted loop playsinline controls preload="auto" aria-label="{escape(name)}" src="{address}">'
         "</video>"
         for name, address in videos
     )

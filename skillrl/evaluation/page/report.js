@@ -1,4 +1,4 @@
-// One button plays and pauses every video; those of a figure keep to one clock. Without scripts each plays by itself.
+// One button plays and pauses every video; those of a figure keep to one clock. Without scripts each has its own controls.
 const groups = [...document.querySelectorAll('.films')].map(figure => ({
   videos: [...figure.querySelectorAll('video')],
   slider: figure.querySelector('input'),
@@ -40,12 +40,11 @@ for (const group of groups) {
   tell();  // it may have loaded before
   slider.addEventListener('input', () => { for (const video of videos) video.currentTime = slider.value; });
   for (const video of videos) {
-    video.controls = video.autoplay = false;
+    video.controls = false;
     video.addEventListener('click', toggle);
   }
   slider.closest('.time').hidden = false;
 }
-if (!playing) for (const video of videos) video.currentTime = 0;  // on a slow machine some have played before this ran
 if (videos.length) {
   button.hidden = false;
   button.addEventListener('click', toggle);
