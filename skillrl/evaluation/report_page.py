@@ -62,8 +62,7 @@ def figure(content: str, caption: str) -> str:
 def films(videos: Sequence[tuple[str, str]], note: str, caption: str) -> str:
     """Videos (name, address) that play together, with one slider for their time."""
     tiles = "".join(
-        f'<video muted loop playsinline controls preload="auto" aria-label="{escape(name)}" src="{address}">'
-        "</video>"
+        f'<video muted loop playsinline controls preload="auto" aria-label="{escape(name)}" src="{address}"></video>'
         for name, address in videos
     )
     slider = f'<input type="range" min="0" max="1" step="any" value="0" aria-label="Time. {escape(caption)}">'
