@@ -18,8 +18,9 @@ OBSERVE = ["xy", "family", "paid"]
 class FamiliesTask(point.PointTask):
     """Each episode draws a family, which is seen, and a task of it, a place w in the unit disc, which is not.
 
-    run: move along w at |w| of the longest step, reward −|step / longest step − w|². reach: be at ``distance`` · w,
-    reward −|xy / distance − w|². Every step's reward is seen in the next one (``paid``): it alone tells the task.
+    run: move along w at |w| of the longest step. reach: be at ``distance`` · w. Reward |w|² − |x − w|², x being
+    step / longest step or xy / distance: 1 at the most, and 0 for staying at the start, so that a reward tells of w by
+    x · w alone. Every step's reward is seen in the next one (``paid``): it alone tells the task.
     """
 
     own = MappingProxyType({"family": (len(FAMILIES),), "task": (2,), "was": (2,), "paid": (1,)})
@@ -49,7 +50,8 @@ class FamiliesTask(point.PointTask):
         """(n,), for the step from ``was`` to ``xy``."""
         run = (now["xy"] - now["was"]) / self.step_radius - now["task"]
         reach = now["xy"] / self.distance - now["task"]
-        return -np.square(np.where(now["family"][:, :1] == 1, run, reach)).sum(axis=1)
+        missed = np.where(now["family"][:, :1] == 1, run, reach)
+        return (np.square(now["task"]) - np.square(missed)).sum(axis=1)
 
     def reward(self, before: Arrays, now: Arrays, control: np.ndarray, dt: float) -> np.ndarray:
         return self.pays(now)

@@ -20,8 +20,8 @@ place of what was asked for.)
 What differs besides, and why:
 - The prior is a factor of the posterior, so that it is what is left of no context.
 - Context is what an episode has shown up to a random step of its own: what there is when z is chosen anew in it.
-- q is also given the reward times action and move: which of them paid is what tells a task, and a small network is slow
-  to find a product.
+- q is also given the reward times place, action and move: which of them paid is what tells a task, and a small network
+  is slow to find a product.
 - The critic's error is computed a second time for q: agents here step their own networks alone.
 """
 
@@ -52,13 +52,13 @@ class ContextPolicy(ActorPolicy):
     def __init__(self, *, space: Hybrid, hidden_dims: Sequence[int], encoder_dims: Sequence[int], **rest: Any):
         super().__init__(space=space, hidden_dims=hidden_dims, encoder_dims=list(encoder_dims), **rest)
         assert isinstance(self.action, Field)
-        width = 3 * self.obs.dim + 2 * self.action.dim + 1 + space.n
+        width = 4 * self.obs.dim + 2 * self.action.dim + 1 + space.n
         self.encoder = mlp(width, encoder_dims, 2 * space.dim)
 
     def factor(self, obs: Tensor, action: Tensor, reward: Tensor, next_obs: Tensor, family: Tensor) -> Tensor:
         """What one transition tells of z: precision and precision · mean, (..., 2 dim). family: one-hot."""
         move, paid = next_obs.float() - obs.float(), reward.unsqueeze(-1).float()
-        inputs = [obs.float(), move, action, paid, paid * action, paid * move, family.float()]
+        inputs = [obs.float(), move, action, paid, paid * action, paid * obs.float(), paid * move, family.float()]
         mean, raw = self.encoder(torch.cat(inputs, -1)).chunk(2, -1)
         precision = PRECISION * torch.sigmoid(raw)
         return torch.cat([precision, precision * mean], -1)
