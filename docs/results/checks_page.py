@@ -21,18 +21,18 @@ HEAD = """# What the learning tests measured
 
 Each learner is trained on a small world where its claim can be measured, and so is its *twin*: the same run, with one
 mechanism off, permuted or exchanged, which must miss the gate. In CI seed 0 runs (the four places and MLPS's
-smoothness, by hand alone: `--proof`); here are the seeds that were run for this page. Gates stand on theory, or are guesses
-that were tried on one to five of the seeds 100 to 104; those of imitation, data and continuous DIAYN on seed 0 alone.
-The places' twin reaches its gate on seed 100 as well (18.8). Until all seeds were run, finetuning's task lay in the
-east, where skills went on seeds 0 and 2 alone; its gate held on seed 0. With earlier settings gates were missed on the
-seeds shown here: with two thirds of its env steps by DUSDi on seeds 3 and 4 and by VALOR on 3, with six tenths by h-DQN
-on 3, with half of them by CSD on 3; with six tenths of its updates by FB on 1, 2 and 4, with steps of 0.2 in place of
-0.05 by CSF on 0 and 1, with a temperature of 0.1 in place of 0.2 by DADS on 2. What they have now is that with which
-their gates held on each of the seeds 100 to 104, as have HIRO and MLPS and their twins (MLPS was run on 0 to 4 before,
-with settings that hung on rounding: docs/learners.md); the twins of FB, VALOR, DADS and h-DQN were not run on all of
-those. For MASD nothing was found: with its settings one of the seeds 100 to 104 missed a gate, as with faster
-discriminators, or half of the learning rate and twice the updates (of 100 to 103); with a smaller replay or twice the
-env steps three did.
+smoothness by hand alone: `--proof`); here are the seeds that were run for this page. Gates stand on theory, or are
+guesses that were tried on one to five of the seeds 100 to 104; those of imitation, data and continuous DIAYN on seed 0
+alone. The places' twin reaches its gate on seed 100 as well (18.8). Until all seeds were run, finetuning's task lay in
+the east, where skills went on seeds 0 and 2 alone; its gate held on seed 0. With earlier settings gates were missed on
+the seeds shown here: with two thirds of its env steps by DUSDi on seeds 3 and 4 and by VALOR on 3, with six tenths by
+h-DQN on 3, with half of them by CSD on 3; with six tenths of its updates by FB on 1, 2 and 4, with steps of 0.2 in
+place of 0.05 by CSF on 0 and 1, with a temperature of 0.1 in place of 0.2 by DADS on 2. What they have now is that
+with which their gates held on each of the seeds 100 to 104, as have HIRO and MLPS and their twins (MLPS was run on 0
+to 4 before, with settings that hung on rounding: docs/learners.md); the twins of FB, VALOR, DADS and h-DQN were not
+run on all of those. For MASD nothing was found: with its settings one of the seeds 100 to 104 missed a gate, as with
+faster discriminators, or half of the learning rate and twice the updates (of 100 to 103); with a smaller replay or
+twice the env steps three did.
 
 A name is that of the test, with the arm behind it. The code is in `tests/`, the settings too. Where a gate does not
 hold, the number is in bold.
