@@ -2,39 +2,25 @@
 
 import base64
 import json
-import math
 
 import browser
 import numpy as np
 import pytest
-import torch
+from compass import compass
 
 from envs.goal import PointGoal
 from envs.point import Point
 from skillrl.evaluation import build_report, evaluate
 from skillrl.selector import Prior
-from skillrl.skill_policy import SkillPolicy
-from skillrl.skill_spaces import Discrete
-from skillrl.spec import Spec
 
 SKILLS = 16
-
-
-class Compass(SkillPolicy):
-    """Skill i walks in direction i."""
-
-    def act(self, obs, z, carry=(), *, deterministic=False, generator=None):
-        angle = z.float() * 2 * math.pi / self.space.n
-        return torch.stack([angle.cos(), angle.sin()], -1), {}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run of 16 skills and a controller, evaluated as any other; its training's metrics are written by hand."""
     folder = tmp_path_factory.mktemp("run")
-    space = Discrete(SKILLS)
-    spec = Spec.from_env(Point(num_envs=1))
-    policy = Compass(obs=spec.obs, action=spec.action, space=space)
+    policy = compass(SKILLS)
     lines = ["env_steps,phase,discriminator/accuracy,episode/return,episode/success"]
     for phase in ("pretrain", "control"):
         lines += [f"{i * 1000},{phase},{1 - 1 / (i + 1)},{i / 30},{i / 40}" for i in range(30)]
@@ -45,7 +31,7 @@ def run(tmp_path_factory):
         make_env=lambda n: Point(num_envs=n, horizon=20),
         policy=policy,
         run_dir=folder,
-        controller=Prior(space, hold=5),
+        controller=Prior(policy.space, hold=5),
         make_task_env=lambda n: PointGoal(num_envs=n, horizon=20),
     )
     return build_report(folder)
