@@ -3,7 +3,7 @@
 Objective: for each family k of tasks, one policy π_k(a | s, z) for all of its tasks, where z is told from context c:
 
     q(z | c) ∝ N(0, I) Π_n N(z; f(s_n, a_n, r_n, s_n'))
-    max E_{z ~ q(·|c)} [Σ γ^t r_t] − kl_weight · KL(q(z|c) ‖ N(0, I)) − smoothness · E_ij (|μ_i − μ_j| − κ d_ij)²
+    max E_{z ~ q(·|c)} [Σ γ^t r_t] − kl_weight · KL(q(z|c) ‖ N(0, I)) − smoothness · E_ij (|μ_i − μ_j| / κ − d_ij)²
 
 by off-policy meta-RL (PEARL, Rakelly et al. 2019, arXiv:1903.08254): SAC on (s, z), the critic's error teaches q too.
 The last term makes the parameter a usable action: a controller chooses (k, z) and holds it for T steps (the
@@ -12,16 +12,17 @@ temporally extended parameterised-action MDP; ``controllers/hybrid.py``).
 That term is *reconstructed*: its exact form was not to be had, and the paper came without code. It is ours, derived
 from what it is for, that what lies near in z does nearly the same. The paths of two skills part from where both are at
 a rate that their actions' difference bounds, so d is that difference by the mode, averaged over states of the replay.
-z shall be isometric to it within a family (Kruskal's stress): μ_i is the posterior's mean given all of an episode, and
-κ = √(2 dim) / rms d sets the scale, by which two draws of N(0, I) are as far apart. Only q is moved, towards what the
-policy does now. (Distances of the episodes' own paths, the first thing that we tried, let q tell what was done in
-place of what was asked for.)
+z shall be isometric to it within a family (Kruskal's raw stress): μ_i is the posterior's mean given all of an episode,
+and κ = √(2 dim) / rms d sets the scale, by which two draws of N(0, I) are as far apart. Only q is moved, towards what
+the policy does now, and the term is in units of actions, so that it says little while all skills do nearly the same.
+(In units of z it kept q from telling tasks before the policy could act on them. Distances of the episodes' own paths
+let q tell what was done in place of what was asked for.)
 
 What differs besides, and why:
 - The prior is a factor of the posterior, so that it is what is left of no context.
 - Context is what an episode has shown up to a random step of its own: what there is when z is chosen anew in it.
-- q is also given the reward times place, action and move: which of them paid is what tells a task, and a small network
-  is slow to find a product.
+- q is also given the reward times action and move: which of them paid is what tells a task, and a small network is
+  slow to find a product.
 - The critic's error is computed a second time for q: agents here step their own networks alone.
 """
 
@@ -52,13 +53,13 @@ class ContextPolicy(ActorPolicy):
     def __init__(self, *, space: Hybrid, hidden_dims: Sequence[int], encoder_dims: Sequence[int], **rest: Any):
         super().__init__(space=space, hidden_dims=hidden_dims, encoder_dims=list(encoder_dims), **rest)
         assert isinstance(self.action, Field)
-        width = 4 * self.obs.dim + 2 * self.action.dim + 1 + space.n
+        width = 3 * self.obs.dim + 2 * self.action.dim + 1 + space.n
         self.encoder = mlp(width, encoder_dims, 2 * space.dim)
 
     def factor(self, obs: Tensor, action: Tensor, reward: Tensor, next_obs: Tensor, family: Tensor) -> Tensor:
         """What one transition tells of z: precision and precision · mean, (..., 2 dim). family: one-hot."""
         move, paid = next_obs.float() - obs.float(), reward.unsqueeze(-1).float()
-        inputs = [obs.float(), move, action, paid, paid * action, paid * obs.float(), paid * move, family.float()]
+        inputs = [obs.float(), move, action, paid, paid * action, paid * move, family.float()]
         mean, raw = self.encoder(torch.cat(inputs, -1)).chunk(2, -1)
         precision = PRECISION * torch.sigmoid(raw)
         return torch.cat([precision, precision * mean], -1)
@@ -238,14 +239,14 @@ class MLPS(Learner):
         return (action.unsqueeze(0) - action.unsqueeze(1)).norm(dim=-1).mean(-1)
 
     def stress(self, mean: Tensor, family: Tensor, distance: Tensor) -> Tensor:
-        """E_ij (|μ_i − μ_j| − κ d_ij)² over the pairs of one family."""
+        """E_ij (|μ_i − μ_j| / κ − d_ij)² over the pairs of one family."""
         count = len(mean)
         pairs = torch.ones(count, count, device=mean.device).triu(1) * (family[:, None] == family)
         total = pairs.sum().clamp(min=1)
         rms = ((pairs * distance.square()).sum() / total).sqrt()
-        kappa = math.sqrt(2 * self.space.dim) / rms.clamp(min=1e-6)
+        scale = rms / math.sqrt(2 * self.space.dim)  # 1 / κ
         apart = ((mean.unsqueeze(0) - mean.unsqueeze(1)).square().sum(-1) + 1e-12).sqrt()
-        return (pairs * (apart - kappa * distance).square()).sum() / total
+        return (pairs * (scale * apart - distance).square()).sum() / total
 
 
 def span(obs: Field, part: str) -> slice:
