@@ -292,6 +292,8 @@ def test_dads_on_the_point(kind: type[DADS], seed: int, check: Check):
         reward = float(learner.intrinsic_reward(steps).mean())
         off = learner.policy.predict(steps["obs"], steps["z"]) - steps["next_obs"]
     real, far = kind is DADS, float(off.norm(dim=-1).mean())
+    reached, left = planned(learner)
+    _, by_chance = planned(learner, candidates=1, refinements=1)
     check(
         {
             "reward, in nats": (reward, ">= 0.8" if real else "< 0.8"),
@@ -301,13 +303,20 @@ def test_dads_on_the_point(kind: type[DADS], seed: int, check: Check):
                 ">= 0.9" if real else "< 0.9",
             ),
             "length of the prediction's error": (far, "< 0.1" if real else "> 0.1"),
-            "goals reached by the planner": (planned(learner), ">= 0.9" if real else "< 0.9"),
+            "goals reached by the planner": (reached, ">= 0.9" if real else "< 0.9"),
+            "distance left by the planner": (left, "<= 0.3" if real else "> 0.3"),
+            "distance left by a random plan": (by_chance, ">= 0.7"),
         }
     )
 
 
-def planned(learner: DADS) -> float:
-    """The share of 40 goals, 4 away in eight directions, to which the planner comes within 0.5."""
+def planned(learner: DADS, **search: int) -> tuple[float, float]:
+    """40 goals, 4 away in eight directions: the share to which the planner comes within 0.5, where an episode ends, and
+    the mean distance to them at the end, as a share of that at the start."""
     env = PointGoal(num_envs=40, radius=0.5)
-    planner = Planner(Spec.from_env(env), learner.policy, hold=5)
-    return float(rollout(env, planner.behaviour(), planner.prior(), seed=0).returns.mean())
+    spec = Spec.from_env(env)
+    planner = Planner(spec, learner.policy, hold=5, **search)
+    went = rollout(env, planner.behaviour(), planner.prior(), seed=0)
+    goal = went.obs[:, :1, slice(*spec.obs.names["goal"])]
+    away = np.linalg.norm(went.coordinates - goal, axis=-1)  # (40, T + 1)
+    return float(went.returns.mean()), float((away[:, -1] / away[:, 0]).mean())

@@ -1,4 +1,4 @@
-"""Skills beside actions: what is done and for how long, by hand; a goal that neither kind alone comes to as soon."""
+"""Skills beside actions: what is done and for how long, by hand; a goal that skills alone do not come to."""
 
 from functools import partial
 from pathlib import Path

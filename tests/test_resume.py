@@ -151,6 +151,26 @@ def test_every_learner_goes_on_exactly(name: str, tmp_path: Path, caplog: pytest
     assert models[0] == models[1]
 
 
+ELSEWHERE = {"dqn", "ppo", "mixed", "skill_blender", "sb3"}  # stopped above, or in tests of their own
+SKILLS = {"sac": "metra", "zero_shot": "metra", "hybrid": "mlps", "imagined": "choreographer", "planner": "dads"}
+CHEAP = {"imagined": ["controller.batch_size=4", "controller.length=5", "controller.starts=4", "controller.horizon=3"]}
+CONTROLLERS = sorted({path.stem for path in (CONF / "controller").glob("*.yaml")} - ELSEWHERE)
+
+
+@pytest.mark.parametrize("name", CONTROLLERS)
+def test_every_controller_goes_on_exactly(name: str, tmp_path: Path):
+    """Amid an episode and a skill, with what its selector carries: a plan, a latent state."""
+    small = [f"experiment=small/{SKILLS.get(name, 'diayn')}", "pretrain.env_steps=160", "pretrain.warmup=160"]
+    small += ["downstream=control", "task=point_goal", f"controller={name}", "controller.hold=3", *CHEAP.get(name, [])]
+    small += ["downstream.warmup=80", "downstream.collect=40", "evaluate=false", "logger.every=40"]
+    for run, steps in (("long", 480), ("short", 200)):
+        assert main(*small, f"downstream.env_steps={steps}", f"hydra.run.dir={tmp_path / run}") == 0
+    assert main(f"resume={tmp_path / 'short'}", "downstream.env_steps=480") == 0
+    assert rows(tmp_path / "short") == rows(tmp_path / "long")
+    models = [sorted((tmp_path / run / "controller").glob("*.safetensors")) for run in ("short", "long")]
+    assert [path.read_bytes() for path in models[0]] == [path.read_bytes() for path in models[1]]
+
+
 def test_a_run_on_pictures_goes_on_exactly(tmp_path: Path):
     tiny = ["experiment=choreographer/half_cheetah_pixels", "env=point", "env.horizon=10", "env.num_envs=4"]
     tiny += ["learner.hidden_dims=[8]", "learner.depth=1", "learner.starts=4", "learner.batch_size=2"]

@@ -114,7 +114,7 @@ CLAIMS = [
         less=True,
     ),
     Added(
-        "SkillBlender: a weight for each joint; success of the far reach",
+        "SkillBlender: learnt weights, against drawn ones; success of the far reach",
         (f"{REACH} both", "success"),
         (f"{REACH} lots", "success"),
     ),
