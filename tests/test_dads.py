@@ -273,7 +273,9 @@ SMALL = {
 }
 
 
-@pytest.mark.learning("skillrl/learners/dads.py", "skillrl/learners/base.py", "skillrl/agents/sac.py")
+@pytest.mark.learning(
+    "skillrl/learners/dads.py", "skillrl/learners/base.py", "skillrl/agents/sac.py", "skillrl/controllers/planner.py"
+)
 @pytest.mark.parametrize("kind", [DADS, Permuted])
 def test_dads_on_the_point(kind: type[DADS], seed: int, check: Check):
     """Skills say where they lead, and the twin's do not: by 256 episodes as they are collected, noise and all, since of
