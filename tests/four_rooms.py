@@ -78,6 +78,20 @@ def rewards_earned(policy: Any, data: Replay) -> float:
     return float((told.coordinates[:, -1] == STATES).all(-1).mean())
 
 
+def rooms_kept_to(policy: Any, data: Replay) -> float:
+    """Of skills for a reward of 1 in one of the rooms: the share of steps 21 to 40 spent in it, the four's mean."""
+    batch = data.sample_one(Need("transitions", 10_000))
+    assert isinstance(batch, Batch)
+    east, north = (STATES.mean(0) < STATES).T
+    rooms = np.eye(4)[2 * east + north]  # (24, 4)
+    with torch.no_grad():
+        paid = (batch["next_obs"] @ torch.as_tensor(rooms, dtype=torch.float32)).T
+        z = torch.stack([policy.reward_to_skill(batch["next_obs"], of_room) for of_room in paid])
+    told = rollout(Rooms(num_envs=4, horizon=40, observe=["cell"]), policy, z, seed=0)
+    where = index(told.coordinates[:, 21:].reshape(-1, 2)).reshape(4, 20)
+    return float(rooms[where, np.arange(4)[:, None]].mean())
+
+
 def cells_reached(policy: torch.nn.Module) -> float:
     """The share of states that are come to within 20 steps of the corner, aimed at anew every step."""
     told = rollout(Rooms(num_envs=len(CELLS), horizon=20, observe=["cell"]), policy, Aim(policy, CELLS), seed=0)

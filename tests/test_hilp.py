@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from checks import Check
-from four_rooms import CELLS, agreement, cells_reached, learnt_offline
+from four_rooms import CELLS, agreement, cells_reached, learnt_offline, rooms_kept_to
 from torch import Tensor, nn
 
 from envs.rooms import Rooms
@@ -171,7 +171,7 @@ def test_hilp_in_four_rooms(kind: type[HILP], seed: int, check: Check):
     torch.manual_seed(seed)
     learner = kind(spec_of_rooms(), **SMALL)  # type: ignore[arg-type]
     untrained = agreement(learner.policy.phi(CELLS).detach())
-    learnt_offline(learner, seed=seed, updates=2000)
+    data = learnt_offline(learner, seed=seed, updates=2000).data
     real = kind is HILP
     check(
         {
@@ -181,5 +181,6 @@ def test_hilp_in_four_rooms(kind: type[HILP], seed: int, check: Check):
                 ">= 0.95" if real else "< 0.95",
             ),
             "cells reached": (cells_reached(learner.policy), ">= 0.9" if real else "< 0.9"),
+            "paid rooms kept to": (rooms_kept_to(learner.policy, data), ">= 0.5" if real else "< 0.5"),
         }
     )

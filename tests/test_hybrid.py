@@ -1,19 +1,29 @@
-"""The controller of parameterised skills: a hybrid choice's density, its critic's target by hand, how it is held."""
+"""The controller of parameterised skills: a hybrid choice's density, its critic's target by hand, what it learns."""
 
+import functools
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from checks import Check
+from test_mlps import pretrained
+from torch import Generator, Tensor
 
 from envs.point import Point
-from skillrl.controllers.hybrid import SPREAD, Hybrid, HybridActor, HybridChoice
+from envs.point_maze import PointMaze
+from skillrl.agents.sac import SAC
+from skillrl.controllers.base import Controller
+from skillrl.controllers.hybrid import SPREAD, Choosing, Hybrid, HybridActor, HybridChoice
+from skillrl.controllers.rl import RL
 from skillrl.data.replay import Replay
 from skillrl.distributions import Categorical, TanhNormal
-from skillrl.skill_policy import ActorPolicy
+from skillrl.evaluation.rollouts import rollout
+from skillrl.learners.primitive import Primitive
+from skillrl.skill_policy import ActorPolicy, SkillPolicy
 from skillrl.skill_spaces import Gaussian
 from skillrl.skill_spaces import Hybrid as HybridSpace
-from skillrl.spec import Batch, Field, Spec
+from skillrl.spec import Batch, Carry, Field, Selection, Spec
 from skillrl.training import Schedule, train
 
 torch.set_num_threads(1)
@@ -106,3 +116,70 @@ def test_skills_without_families_are_refused():
     skills = ActorPolicy(obs=spec.obs, action=spec.action, space=Gaussian(2), hidden_dims=[8])
     with pytest.raises(ValueError, match=r"^controller hybrid needs skills of several families"):
         Hybrid(spec, skills)
+
+
+# ---- learning
+
+
+class ByChance(Choosing):
+    """Twin: the family is chosen, its parameter is drawn evenly; while learning, and afterwards."""
+
+    def select(
+        self, obs: Tensor, carry: Carry, policy_carry: Carry, first: Tensor, generator: Generator, deterministic: bool
+    ) -> Selection:
+        chosen = super().select(obs, carry, policy_carry, first, generator, deterministic).extras["choice"].clone()
+        chosen[:, 1:] = 2 * torch.rand(chosen[:, 1:].shape, generator=generator) - 1
+        return Selection(self.controller.space.pair(chosen[:, 0], SPREAD * chosen[:, 1:]), extras={"choice": chosen})
+
+
+class Drawing(Hybrid):
+    def prior(self) -> ByChance:
+        return ByChance(self)
+
+
+def course(num_envs: int) -> PointMaze:
+    """A maze of the size in which the skills were learnt, walked through in steps of a quarter of theirs."""
+    return PointMaze(num_envs=num_envs, layout="u", cell=0.5, radius=0.15, step_radius=0.05, horizon=300)
+
+
+@functools.cache
+def skills(seed: int, env_steps: int) -> SkillPolicy:
+    return pretrained(seed, smoothness=0.0, total=env_steps).policy
+
+
+def controller(arm: str, seed: int) -> Controller:
+    spec, settings = Spec.from_env(course(1)), {"hidden_dims": [64, 64], "batch_size": 128}
+    if arm == "flat SAC":
+        agent = partial(SAC, lr=1e-3, gamma=0.98, alpha=0.005)
+        return RL(spec, Primitive(spec).policy, agent=agent, hold=1, **settings)
+    learnt = skills(seed, 1000 if arm == "untrained skills" else 14_000)
+    make = Drawing if arm == "parameters drawn" else Hybrid
+    return make(spec, learnt, hold=20, gamma=0.98, lr=1e-3, alpha=0.02, **settings)
+
+
+def success(arm: str, seed: int) -> float:
+    """In 96 fresh episodes, by the mode, after 20,000 env steps of the maze."""
+    torch.manual_seed(seed)
+    env = course(8)
+    made = controller(arm, seed)
+    made.generator.manual_seed(seed)
+    data = Replay(100_000, env.num_envs, gamma=made.gamma, seed=seed)
+    schedule = Schedule(20_000, warmup=1000, collect=8, updates=1)
+    train(env=env, learner=made, data=data, schedule=schedule, seed=seed)
+    told = rollout(course(96), made.behaviour(), made.prior(), seed=1000 + seed).success
+    assert told is not None
+    return float(told.mean())
+
+
+@pytest.mark.learning("skillrl/controllers/hybrid.py", "skillrl/learners/mlps.py", "envs/maze.py", "envs/point_maze.py")
+def test_families_and_parameters_lead_through_a_maze(seed: int, check: Check):
+    ours, drawn = success("hybrid", seed), success("parameters drawn", seed)
+    check(
+        {
+            "success": (ours, ">= 0.3"),
+            "success, parameters drawn": (drawn, "< 0.5"),
+            "what choosing them adds": (ours - drawn, ">= 0.1"),
+            "success, untrained skills": (success("untrained skills", seed), "<= 0.1"),
+            "success, flat SAC": (success("flat SAC", seed), "< 0.6"),
+        }
+    )

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from envs.goal import PointGoal
 from skillrl.controllers.zero_shot import ZeroShot
@@ -13,10 +13,12 @@ from skillrl.skill_spaces import Sphere
 from skillrl.spec import Field, Spec
 
 SPEC = Spec.from_env(PointGoal(num_envs=1))
+AHEAD = torch.eye(2)
+ASIDE = torch.tensor([[0.9, 0.44], [-0.44, 0.9]])  # a turn by 26 degrees
 
 
-def straight() -> DirectedPolicy:
-    """Skills that go along z, and a φ that is the plane itself."""
+def straight(turn: Tensor = AHEAD) -> DirectedPolicy:
+    """Skills that go along z, turned, and a φ that is the plane itself."""
     policy = DirectedPolicy(
         obs=SPEC.obs.select("xy"),
         action=SPEC.action,
@@ -25,7 +27,7 @@ def straight() -> DirectedPolicy:
         encoder_obs=SPEC.obs.select("xy"),
     )
     policy.encoder = nn.Identity()
-    policy.actor.forward = lambda obs, z: TanhNormal(5 * z, torch.full_like(z, -5.0))
+    policy.actor.forward = lambda obs, z: TanhNormal(torch.atanh(0.9 * z @ turn), torch.full_like(z, -5.0))
     return policy
 
 
@@ -35,11 +37,23 @@ def test_z_points_at_the_goal():
     torch.testing.assert_close(controller.aim(obs), torch.tensor([[0.6, 0.8], [0.0, -1.0]]))
 
 
-def test_straight_skills_reach_every_goal_without_learning():
+@pytest.mark.parametrize("hold", [1, 5])
+def test_straight_skills_reach_every_goal_without_learning(hold: int):
+    """Held, an aim still lasts no longer than the goal is wide."""
     env = PointGoal(num_envs=16)
-    controller = ZeroShot(SPEC, straight())
+    controller = ZeroShot(SPEC, straight(), hold=hold)
     told = rollout(env, controller.behaviour(), controller.prior(), seed=0)
     assert (told.returns == 1).all()
+
+
+def test_an_aim_is_held():
+    """Skills that go past: aimed anew at each step they turn round, held they are gone for the rest of the episode."""
+    reached = []
+    for hold in (1, 50):
+        controller = ZeroShot(SPEC, straight(ASIDE), hold=hold)
+        told = rollout(PointGoal(num_envs=16, distance=6.0), controller.behaviour(), controller.prior(), seed=0)
+        reached.append(float(told.returns.mean()))
+    assert reached == [1.0, 0.0]
 
 
 def test_what_cannot_be_aimed_is_refused_in_one_line():
