@@ -114,8 +114,8 @@ def test_pictures_of_rollouts_are_not_kept_and_those_foreseen_are_shown(tmp_path
     sizes = {"hidden_dims": [8], "depth": 1, "deter": 4, "stoch": 2, "classes": 2, "hidden": 4}
     policy = Dreaming(**compass(env=env).arguments)
     policy.world_model = WorldModel(policy.obs, 2, **sizes)
-    make = partial(evaluate, make_env=lambda n: Point(num_envs=n, horizon=8, observe=["pixels"]), video=False)
-    scores = make(policy=policy, run_dir=tmp_path)
+    pictured = partial(evaluate, make_env=lambda n: Point(num_envs=n, horizon=8, observe=["pixels"]), video=False)
+    scores = pictured(policy=policy, run_dir=tmp_path)
     assert scores["discriminability_obs"] is None and scores["discriminability"] > 0.5
     assert 0 < scores["mean_obs_error"] < 0.01 < scores["reconstruction_error"], "an untrained model knows nothing"
     arrays = np.load(tmp_path / "eval" / "trajectories.npz")

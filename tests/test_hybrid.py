@@ -152,7 +152,7 @@ def controller(arm: str, seed: int) -> Controller:
     if arm == "flat SAC":
         agent = partial(SAC, lr=1e-3, gamma=0.98, alpha=0.005)
         return RL(spec, Primitive(spec).policy, agent=agent, hold=1, **settings)
-    learnt = skills(seed, 1000 if arm == "untrained skills" else 14_000)
+    learnt = skills(seed, 960 if arm == "untrained skills" else 14_000)  # 960: the first update comes after 1000
     make = Drawing if arm == "parameters drawn" else Hybrid
     return make(spec, learnt, hold=20, gamma=0.98, lr=1e-3, alpha=0.02, **settings)
 

@@ -30,7 +30,7 @@ h-DQN on 3, with half of them by CSD on 3; with six tenths of its updates by FB 
 place of 0.05 by CSF on 0 and 1, with a temperature of 0.1 in place of 0.2 by DADS on 2. What they have now is that
 with which their gates held on each of the seeds 100 to 104, as have HIRO and MLPS and their twins (MLPS was run on 0
 to 4 before, with other settings: docs/learners.md); the twins of FB, VALOR, DADS and h-DQN were not run on all of
-those. The gates of the hybrid choice (0.4 at first, for all) were widened when 0 to 4 were seen: it is its gap that
+those. The gates of the hybrid choice (0.4 at first) were widened when 0 to 4 were seen: it is its gap that
 counts, below. For MASD nothing was found: with its settings one of the seeds 100 to 104 missed a gate, as with faster
 discriminators, or half of the learning rate and twice the updates (of 100 to 103); with a smaller replay or twice the
 env steps three did. Skills and discriminators chase each other in a circle: with an alpha of 0.03 and a gamma of 0.95
