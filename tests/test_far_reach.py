@@ -5,6 +5,7 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -40,6 +41,28 @@ class Lots(Blend):
         return self.lot.expand(*z.shape[:-1], *self.shape)
 
 
+class Turns(Blend):
+    """Twin: one skill after the other. The heaviest has all of the weight; its gradient is the softmax's
+    (straight-through, Bengio et al. 2013, arXiv:1308.3432)."""
+
+    def shares(self, z: Tensor) -> Tensor:
+        soft = super().shares(z)
+        heaviest = torch.zeros_like(soft).scatter_(-2, soft.argmax(-2, keepdim=True), 1.0)
+        return heaviest + soft - soft.detach()
+
+
+class Counted(ArmFarReach):
+    """Keeps the mean square of the actions of each step."""
+
+    def __init__(self, **given: Any):
+        super().__init__(**given)
+        self.squares: list[float] = []
+
+    def step_async(self, action: np.ndarray, active: np.ndarray | None = None) -> None:
+        self.squares.append(float(np.square(action).mean()))
+        super().step_async(action, active)
+
+
 @pytest.fixture(scope="module")
 def learnt(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """(primitive, seed) → the folder of its skills, learnt once."""
@@ -62,41 +85,74 @@ def taught(learner: Any, env: Any, steps: int, seed: int) -> None:
     train(env=env, learner=learner, data=data, schedule=Schedule(steps, collect=env.num_envs), seed=seed)
 
 
-ARMS = {  # what is blended, how, and the success that is asked of it
-    "both": ((ArmDrive, ArmReach), Blend, ">= 0.8"),
-    "drive": ((ArmDrive,), Blend, "<= 0.2"),
-    "reach": ((ArmReach,), Blend, "<= 0.2"),
-    "cut": ((ArmDrive, ArmReach), Cut, "<= 0.2"),
-    "lots": ((ArmDrive, ArmReach), Lots, "< 0.8"),
+BOTH = {ArmDrive: 2.0, ArmReach: 0.7}  # primitives, each with the largest entry of its goal
+ARMS = {  # what is blended, how, by which weights, and the success that is asked of it
+    "both": (BOTH, Blend, "joint", ">= 0.8"),
+    "drive": ({ArmDrive: 2.0}, Blend, "joint", "<= 0.2"),
+    "reach": ({ArmReach: 0.7}, Blend, "joint", "<= 0.2"),
+    "cut": (BOTH, Cut, "joint", "<= 0.2"),
+    "lots": (BOTH, Lots, "joint", "< 0.8"),
+    "turns": (BOTH, Turns, "skill", "< 0.9"),
 }
-REACH = {ArmDrive: 2.0, ArmReach: 0.7}
-
-
-@pytest.mark.learning(
+AGENT = partial(PPO, lr=1e-3, gamma=0.9, gae_lambda=0.97, n_epochs=5, minibatch_size=256)
+FILES = (
     "skillrl/controllers/skill_blender.py",
     "skillrl/composition/blending.py",
     "skillrl/agents/ppo.py",
     "envs/arm_goals.py",
     "envs/mobile_arm.py",
 )
-@pytest.mark.parametrize("arm", ARMS)
-def test_far_reach_takes_both_skills(arm: str, seed: int, check: Any, learnt: Any, monkeypatch: pytest.MonkeyPatch):
-    makes, kind, gate = ARMS[arm]
-    monkeypatch.setattr("skillrl.controllers.skill_blender.Blend", kind)
-    first, *others = [learnt(make, seed) for make in makes]
-    torch.manual_seed(seed)
-    with closing(ArmFarReach(num_envs=64)) as env, closing(ArmFarReach(num_envs=96)) as test:
-        learner = SkillBlender(
-            Spec.from_env(env),
+
+
+@pytest.fixture
+def blender(learnt: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """(spec, ranges, kind, weights, seed) → a SkillBlender that has learnt nothing yet."""
+
+    def made(spec: Spec, ranges: dict[Any, float], kind: type[Blend], weights: str, seed: int) -> SkillBlender:
+        monkeypatch.setattr("skillrl.controllers.skill_blender.Blend", kind)
+        first, *others = [learnt(make, seed) for make in ranges]
+        torch.manual_seed(seed)
+        return SkillBlender(
+            spec,
             load(first),
             primitives=others,
-            ranges=[REACH[make] for make in makes],
-            agent=partial(PPO, lr=1e-3, gamma=0.9, gae_lambda=0.97, n_epochs=5, minibatch_size=256),
+            ranges=list(ranges.values()),
+            weights=weights,
+            agent=AGENT,
             hidden_dims=(64, 64),
             critic_dims=(64, 64),
             batch_size=1024,
         )
+
+    return made
+
+
+def measured(make: Any, seed: int) -> dict[str, float]:
+    """What ``make(spec)`` has learnt of the far reach: success, and the mean of its squared actions."""
+    with closing(ArmFarReach(num_envs=64)) as env, closing(Counted(num_envs=96)) as test:
+        learner = make(Spec.from_env(env))
         taught(learner, env, 210_000, seed)
         episodes = rollout(test, learner.behaviour(), learner.prior(), seed=1000 + seed)
     assert episodes.success is not None
-    check({"success": (float(episodes.success.mean()), gate)})
+    return {"success": float(episodes.success.mean()), "mean squared action": float(np.mean(test.squares))}
+
+
+@pytest.mark.learning(*FILES)
+@pytest.mark.parametrize("arm", ARMS)
+def test_far_reach_takes_both_skills(arm: str, seed: int, check: Any, blender: Any):
+    ranges, kind, weights, gate = ARMS[arm]
+    found = measured(lambda spec: blender(spec, ranges, kind, weights, seed), seed)
+    check({"success": (found["success"], gate)})
+
+
+@pytest.mark.proof
+def test_far_reach_by_other_means(seed: int, check: Any, blender: Any):
+    """One weight a skill, and PPO without skills, get there as well; at what effort is measured beside it."""
+    makes = {
+        "by joint": lambda spec: blender(spec, BOTH, Blend, "joint", seed),
+        "by skill": lambda spec: blender(spec, BOTH, Blend, "skill", seed),
+        "flat PPO": lambda spec: Flat(spec, agent=AGENT, hidden_dims=(64, 64), batch_size=1024),
+    }
+    found = {arm: measured(make, seed) for arm, make in makes.items()}
+    gates = {"success": ">= 0.8", "mean squared action": "< 0.7"}  # or most actions are at the edge of their box
+    check({f"{name}, {arm}": (value, gates[name]) for arm, of_arm in found.items() for name, value in of_arm.items()})
