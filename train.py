@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,7 +21,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -169,8 +170,24 @@ def main() -> int:
             return 0
         sys.argv[1:] = map(without_null, sys.argv[1:])
         return launch_all()
+    except MissingConfigException as error:
+        return exit_code(BadInput(no_option(error)).with_traceback(error.__traceback__))
     except (Exception, KeyboardInterrupt) as error:
         return exit_code(error)
+
+
+def no_option(error: MissingConfigException) -> str:
+    """What there is instead, of the same name or nearly so, in folders as well: Hydra tells of a group's own files."""
+    group, _, asked = (error.missing_cfg_file or "").partition("/")
+    if not asked or not (CONF / group).is_dir():
+        return " ".join(str(error).split())
+    files = {path.relative_to(CONF / group).with_suffix("").as_posix() for path in (CONF / group).rglob("*.yaml")}
+    known = sorted(files | set(error.options or ()))
+    last = asked.rpartition("/")[2]
+    alike = [name for name in known if name.rpartition("/")[2] == last] or get_close_matches(asked, known)
+    if alike:
+        return f"{group}={asked} is not there; did you mean {' or '.join(f'{group}={name}' for name in alike)}?"
+    return f"{group}={asked} is not there. Available options in '{group}': {' '.join(known)}"
 
 
 def without_null(argument: str) -> str:

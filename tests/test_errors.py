@@ -53,6 +53,8 @@ BAD: dict[str, tuple[str, str]] = {
     "unknown device": ("runtime.device=tpu", "runtime.device is 'tpu'"),
     "no option": ("learner=null", "must be a string or a list"),
     "unknown option": ("learner=nope", "Available options in 'learner': "),
+    "a slip in an option": ("env=swimer", "env=swimer is not there; did you mean env=swimmer?"),
+    "a slip in a folder's option": ("experiment=point/metra", "did you mean experiment=small/metra"),
     "unknown env id": ("env=gymnasium env.id=Nope-v0", "env.id='Nope-v0'"),
     "an id that runs code": ("env=gymnasium env.id=evil:Env-v0", "it would import a module"),
     "discrete actions for SAC": ("env=gymnasium env.id=CartPole-v1", "take agent dqn"),

@@ -79,7 +79,7 @@ def test_a_package_elsewhere_trains_resumes_and_evaluates(package: Path, tmp_pat
     [
         ([PATH, "learner=means"], "learner: _target_ 'myskills.learner.Means' is not allowed"),
         ([PATH, TRUST, "learner=nope"], "Available options in 'learner': "),
-        (["hydra.searchpath=[pkg://myskils.conf]", "learner=means"], "learner/means"),
+        (["hydra.searchpath=[pkg://myskils.conf]", "learner=means"], "learner=means is not there"),
         ([PATH, TRUST, "learner=means", "+learner.speed=3"], "learner.speed is no key of myskills.learner.Means"),
     ],
 )
