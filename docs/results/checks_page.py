@@ -78,7 +78,7 @@ WORDS = "without words who sees little misses what words let it catch"
 OPTIONS, LENGTH = "options last in the rooms", "length of an option after the goal moved"
 MOVED = "where moves fail options that last find a moved goal sooner"
 COME = "steps for each time that the moved goal was come to"
-REACH, IMAGINED = "far reach takes both skills", "a task in imagination"
+REACH, OTHERWISE, IMAGINED = "far reach takes both skills", "far reach by other means", "a task in imagination"
 PLACES = "four places with skills from imagination and from scratch"
 DOORS, MIXED = "h dqn in the rooms", "mixed actions"
 TUNED, EARNED = "finetuning beats from scratch at equal env steps", "a reward is earned without learning"
@@ -158,6 +158,23 @@ CLAIMS = [
         "SkillBlender: learnt weights, against drawn ones; success of the far reach",
         (f"{REACH} both", "success"),
         (f"{REACH} lots", "success"),
+    ),
+    Added(
+        "SkillBlender: skills at once, against one after the other; the same",
+        (f"{REACH} both", "success"),
+        (f"{REACH} turns", "success"),
+        effect=0.15,
+    ),
+    Added(
+        "SkillBlender: weights by joint, against one a skill; the same",
+        (OTHERWISE, "success, by joint"),
+        (OTHERWISE, "success, by skill"),
+    ),
+    Added(
+        "SkillBlender: weights by joint, against flat PPO; mean squared action, less is better",
+        (OTHERWISE, "mean squared action, by joint"),
+        (OTHERWISE, "mean squared action, flat PPO"),
+        less=True,
     ),
     Added(
         "Choreographer: pretraining, skills frozen; mean return of four places on the point",
