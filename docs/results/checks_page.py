@@ -20,10 +20,10 @@ DATA, PAGE = RESULTS / "data" / "checks.csv", RESULTS / "checks.md"
 HEAD = """# What the learning tests measured
 
 Each learner is trained on a small world where its claim can be measured, and so is its *twin*: the same run, with one
-mechanism off, permuted or exchanged, which must miss the gate. In CI seed 0 runs, but for what takes `--proof`: the four
-places, MLPS's smoothness and the far reach by other means. Here are the seeds that were run for this page. Where a gate
-does not hold, the number is in bold. Gates stand on theory, or are guesses that were tried on one to five of the seeds
-100 to 104; [what was changed afterwards](#how-settings-and-gates-came-about) stands at the end.
+mechanism off, permuted or exchanged, which must miss the gate. In CI seed 0 runs, but for what takes `--proof`: the
+four places, MLPS's smoothness and the far reach by other means. Here are the seeds that were run for this page. Where
+a gate does not hold, the number is in bold. Gates stand on theory, or are guesses that were tried on one to five of
+the seeds 100 to 104; [what was changed afterwards](#how-settings-and-gates-came-about) stands at the end.
 
 A name is that of the test, with the arm behind it. The code is in `tests/`, the settings too.
 """
@@ -39,27 +39,29 @@ asked for, where something was, and {ERRORS:g} pooled standard errors.
 NOTES = """
 ## How settings and gates came about
 
-- **Missed with earlier settings**, on the seeds shown here: with two thirds of its env steps by DUSDi on seeds 3 and 4
-  and by VALOR on 3, with six tenths by h-DQN on 3, with half of them by CSD on 3; with six tenths of its updates by FB on
-  1, 2 and 4, with steps of 0.2 in place of 0.05 by CSF on 0 and 1, with a temperature of 0.1 in place of 0.2 by DADS on 2.
-  What they have now is that with which their gates held on each of the seeds 100 to 104, as have HIRO and MLPS and their
-  twins (MLPS was run on 0 to 4 before, with other settings: docs/learners.md); the twins of FB, VALOR, DADS and h-DQN
-  were not run on all of those.
-- **Tried on seed 0 alone**: the gates of imitation, data and continuous DIAYN. Until all seeds were run, finetuning's
-  task lay in the east, where skills went on seeds 0 and 2 alone; its gate held on seed 0.
+- **Missed with earlier settings**, on the seeds shown here: with two thirds of its env steps by DUSDi on seeds 3 and
+  4 and by VALOR on 3, with six tenths by h-DQN on 3, with half of them by CSD on 3; with six tenths of its updates
+  by FB on 1, 2 and 4, with steps of 0.2 in place of 0.05 by CSF on 0 and 1, with a temperature of 0.1 in place of
+  0.2 by DADS on 2. What they have now is that with which their gates held on each of the seeds 100 to 104, as have
+  HIRO and MLPS and their twins (MLPS was run on 0 to 4 before, with other settings: docs/learners.md); the twins of
+  FB, VALOR, DADS and h-DQN were not run on all of those.
+- **Tried on seed 0 alone**: the gates of imitation, data and continuous DIAYN. Until all seeds were run,
+  finetuning's task lay in the east, where skills went on seeds 0 and 2 alone; its gate held on seed 0.
 - **The four places**: their twin reaches the gate on seed 100 as well (18.8).
-- **The hybrid choice**: its gates (0.4 at first) were widened when 0 to 4 were seen; it is its gap that counts, above.
-- **The far reach by other means** was to show that one weight a skill gets there too, as on seeds 100 to 104 (0.83 to
-  1.00). On seed 2 it does not.
-- **MASD**: nothing was found with which all gates hold on each of 100 to 104. With the settings shown one seed missed a
-  gate, as with faster discriminators, or half of the learning rate and twice the updates (of 100 to 103); with a smaller
-  replay or twice the env steps three did. Skills and discriminators chase each other in a circle: with an alpha of 0.03
-  and a gamma of 0.95 both agents together tell seed 105's skill in 0.76, 0.88, 0.84, 0.99, 1.00, 0.91, 0.73 and 0.60 of
-  rollouts, after each 16,000 of 128,000 env steps. With slower skills (0.0007), faster discriminators (0.005) and a
-  replay of 6,000 besides it is 0.93, 0.81, 0.99, 0.99, 1.00, 1.00 and 0.99 on seeds 100 to 106, in place of 0.94, 1.00,
-  0.99, 1.00, 1.00, 0.74 and 0.58; but then one agent alone tells 0.63 on 100 and 0.71 on 102. If a skill pays for moving
-  (0.05 |a|² a step), so that it stays where it is when it does not matter, it is 0.99, 1.00, 0.96, 1.00, 1.00, 0.93 and
-  0.98, and alone at most 0.51, 0.70, 0.54, 0.59, 0.61, 0.54 and 0.49: nearly. (These by scripts that were not kept.)
+- **The hybrid choice**: its gates (0.4 at first) were widened when 0 to 4 were seen; it is its gap that counts,
+  above.
+- **The far reach by other means** was to show that one weight a skill gets there too, as on seeds 100 to 104 (0.83
+  to 1.00). On seed 2 it does not.
+- **MASD**: nothing was found with which all gates hold on each of 100 to 104. With the settings shown one seed
+  missed a gate, as with faster discriminators, or half of the learning rate and twice the updates (of 100 to 103);
+  with a smaller replay or twice the env steps three did. Skills and discriminators chase each other in a circle:
+  with an alpha of 0.03 and a gamma of 0.95 both agents together tell seed 105's skill in 0.76, 0.88, 0.84, 0.99,
+  1.00, 0.91, 0.73 and 0.60 of rollouts, after each 16,000 of 128,000 env steps. With slower skills (0.0007), faster
+  discriminators (0.005) and a replay of 6,000 besides it is 0.93, 0.81, 0.99, 0.99, 1.00, 1.00 and 0.99 on seeds 100
+  to 106, in place of 0.94, 1.00, 0.99, 1.00, 1.00, 0.74 and 0.58; but then one agent alone tells 0.63 on 100 and
+  0.71 on 102. If a skill pays for moving (0.05 |a|² a step), so that it stays where it is when it does not matter,
+  it is 0.99, 1.00, 0.96, 1.00, 1.00, 0.93 and 0.98, and alone at most 0.51, 0.70, 0.54, 0.59, 0.61, 0.54 and 0.49:
+  nearly. (These by scripts that were not kept.)
 """
 FOOT = """
 ## How this page was made
