@@ -170,24 +170,22 @@ def main() -> int:
             return 0
         sys.argv[1:] = map(without_null, sys.argv[1:])
         return launch_all()
-    except MissingConfigException as error:
-        return exit_code(BadInput(no_option(error)).with_traceback(error.__traceback__))
     except (Exception, KeyboardInterrupt) as error:
-        return exit_code(error)
+        return exit_code(no_option(error) if isinstance(error, MissingConfigException) else error)
 
 
-def no_option(error: MissingConfigException) -> str:
-    """What there is instead, of the same name or nearly so, in folders as well: Hydra tells of a group's own files."""
+def no_option(error: MissingConfigException) -> Exception:
+    """Tells of what is called the same or nearly so, in folders too: Hydra lists the files of a group's own folder."""
     group, _, asked = (error.missing_cfg_file or "").partition("/")
-    if not asked or not (CONF / group).is_dir():
-        return " ".join(str(error).split())
+    if group == "hydra" or not (asked and (CONF / group).is_dir()):
+        return error
     files = {path.relative_to(CONF / group).with_suffix("").as_posix() for path in (CONF / group).rglob("*.yaml")}
-    known = sorted(files | set(error.options or ()))
-    last = asked.rpartition("/")[2]
+    known, last = sorted(files | set(error.options or ())), asked.rpartition("/")[2]
     alike = [name for name in known if name.rpartition("/")[2] == last] or get_close_matches(asked, known)
-    if alike:
-        return f"{group}={asked} is not there; did you mean {' or '.join(f'{group}={name}' for name in alike)}?"
-    return f"{group}={asked} is not there. Available options in '{group}': {' '.join(known)}"
+    instead = f"; did you mean {' or '.join(f'{group}={name}' for name in alike)}?"
+    options = f". Available options in '{group}': {' '.join(known)}"
+    found = BadInput(f"{group}={asked} is not there{instead if alike else options}")
+    return found.with_traceback(error.__traceback__)
 
 
 def without_null(argument: str) -> str:
