@@ -16,7 +16,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from skillrl.errors import BadInput, exit_code
-from train import CONF, PAST_HYDRA, build
+from train import CONF, PAST_HYDRA, build, corrected
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="eval")
@@ -82,7 +82,7 @@ def main() -> int:
         launch()
         PAST_HYDRA.settle()
     except (Exception, KeyboardInterrupt) as error:
-        return exit_code(error)
+        return exit_code(corrected(error, "eval"))
     return 0
 
 

@@ -9,6 +9,7 @@ SKILLRL_TRACEBACK=1 shows where bad input was found.
 """
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -18,13 +19,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import hydra
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from skillrl.errors import BadInput, Past, Stopped, exit_code
 
@@ -32,6 +36,8 @@ CONF = Path(__file__).parent / "conf"
 LEFT_OUT, NONE = ("task", "downstream", "controller"), "none"
 """Groups that a run can do without. Hydra has no null for a group, so there null is an option of this name."""
 PAST_HYDRA = Past()
+NO_KEY = re.compile(r"Could not override '([^']+)'\.")  # as Hydra says it
+GROUP = re.compile(r"[\w/]+(@[\w.]+)?=[\w/]+")  # of arguments, the choice of one option: no other changes names of keys
 
 
 def job_name(overrides: Any) -> str:
@@ -171,21 +177,50 @@ def main() -> int:
         sys.argv[1:] = map(without_null, sys.argv[1:])
         return launch_all()
     except (Exception, KeyboardInterrupt) as error:
-        return exit_code(no_option(error) if isinstance(error, MissingConfigException) else error)
+        return exit_code(corrected(error, "train"))
 
 
-def no_option(error: MissingConfigException) -> Exception:
-    """Tells of what is called the same or nearly so, in folders too: Hydra lists the files of a group's own folder."""
+def corrected(error: BaseException, name: str) -> BaseException:
+    """``error``, or a BadInput that says what a slip in a name was meant to be. name: of the primary config."""
+    meant = None
+    if isinstance(error, MissingConfigException):
+        meant = option_meant(error)
+    elif isinstance(error, HydraException) and (found := NO_KEY.match(str(error))):
+        meant = key_meant(found[1], name)
+    return error if meant is None else BadInput(meant).with_traceback(error.__traceback__)
+
+
+def option_meant(error: MissingConfigException) -> str | None:
+    """Of a group: in folders too, where Hydra lists the files of the group's own."""
     group, _, asked = (error.missing_cfg_file or "").partition("/")
     if group == "hydra" or not (asked and (CONF / group).is_dir()):
-        return error
+        return None
     files = {path.relative_to(CONF / group).with_suffix("").as_posix() for path in (CONF / group).rglob("*.yaml")}
     known, last = sorted(files | set(error.options or ())), asked.rpartition("/")[2]
-    alike = [name for name in known if name.rpartition("/")[2] == last] or get_close_matches(asked, known)
-    instead = f"; did you mean {' or '.join(f'{group}={name}' for name in alike)}?"
-    options = f". Available options in '{group}': {' '.join(known)}"
-    found = BadInput(f"{group}={asked} is not there{instead if alike else options}")
-    return found.with_traceback(error.__traceback__)
+    alike = [option for option in known if option.rpartition("/")[2] == last] or get_close_matches(asked, known)
+    if alike:
+        return f"{group}={asked} is not there; did you mean {' or '.join(f'{group}={option}' for option in alike)}?"
+    return f"{group}={asked} is not there. Available options in '{group}': {' '.join(known)}"
+
+
+def key_meant(asked: str, name: str) -> str | None:
+    """Of the config as it is by the groups that were chosen, where that can be composed."""
+    chosen = [a for a in sys.argv[1:] if GROUP.fullmatch(a) and a.partition("=")[0] != asked]
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose(name, chosen)
+        where, _, last = asked.rpartition(".")
+        parent = OmegaConf.select(config, where) if where else config
+    except (HydraException, OmegaConfBaseException):
+        return None
+    if not isinstance(parent, DictConfig):
+        return None
+    known = sorted(str(key) for key in parent if not str(key).startswith("_"))
+    alike = [f"{where}.{key}".lstrip(".") for key in get_close_matches(last, known)]
+    if alike:
+        return f"{asked} is no key of the config; did you mean {' or '.join(alike)}?"
+    return f"{asked} is no key of the config: {where or 'it'} has {', '.join(known)}"
 
 
 def without_null(argument: str) -> str:

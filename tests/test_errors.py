@@ -19,7 +19,11 @@ ROOT = Path(__file__).parents[1]
 TINY = ["pretrain.env_steps=160", "pretrain.warmup=80", "learner.hidden_dims=[8]", "learner.batch_size=8"]
 BAD: dict[str, tuple[str, str]] = {
     "wrong key": ("learner.clas=1", "learner.clas"),
-    "wrong group": ("learnr=diayn", "learnr"),
+    "wrong group": ("learnr=diayn", "learnr is no key of the config; did you mean learner?"),
+    "a slip in a key": ("learner=metra learner.batchsize=8", "did you mean learner.batch_size?"),
+    "a key of another option": ("learner=metra learner.lamda=1", "learner has agent, batch_size, dual_init, dual_lr"),
+    "a slip in a key of an agent": ("learner=flat agent@learner.agent=ppo learner.agent.nepochs=1", "agent.n_epochs?"),
+    "a slip in Hydra's own": ("hydra.run.dr=x", "hydra.run.dr"),
     "a key too many at the top": ("+foo=1", "foo is no key of the config"),
     "a key too many": ("+learner._args_=[1]", "learner._args_ is no key of skillrl.learners.diayn.DIAYN"),
     "missing key": ("~learner.batch_size", "learner.batch_size is missing"),
