@@ -36,8 +36,9 @@ CONF = Path(__file__).parent / "conf"
 LEFT_OUT, NONE = ("task", "downstream", "controller"), "none"
 """Groups that a run can do without. Hydra has no null for a group, so there null is an option of this name."""
 PAST_HYDRA = Past()
+MOST_NAMES = 40  # that a line can hold
 NO_KEY = re.compile(r"Could not override '([^']+)'\.")  # as Hydra says it
-GROUP = re.compile(r"[\w/]+(@[\w.]+)?=[\w/]+")  # of arguments, the choice of one option: no other changes names of keys
+GROUP = re.compile(r"[\w/]+(@[\w.]+)?=[\w/]+")  # an argument that decides which keys there are
 
 
 def job_name(overrides: Any) -> str:
@@ -200,6 +201,8 @@ def option_meant(error: MissingConfigException) -> str | None:
     alike = [option for option in known if option.rpartition("/")[2] == last] or get_close_matches(asked, known)
     if alike:
         return f"{group}={asked} is not there; did you mean {' or '.join(f'{group}={option}' for option in alike)}?"
+    if len(known) > MOST_NAMES:
+        return f"{group}={asked} is not there: {CONF / group} has {len(known)}, and none is called anything like it"
     return f"{group}={asked} is not there. Available options in '{group}': {' '.join(known)}"
 
 

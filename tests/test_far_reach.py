@@ -129,6 +129,7 @@ def blender(learnt: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def measured(make: Any, seed: int) -> dict[str, float]:
     """What ``make(spec)`` has learnt of the far reach: success, and the mean of its squared actions."""
+    torch.manual_seed(seed)
     with closing(ArmFarReach(num_envs=64)) as env, closing(Counted(num_envs=96)) as test:
         learner = make(Spec.from_env(env))
         taught(learner, env, 210_000, seed)
