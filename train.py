@@ -219,7 +219,8 @@ def key_meant(asked: str, name: str) -> str | None:
         return None
     if not isinstance(parent, DictConfig):
         return None
-    known = sorted(str(key) for key in parent if not str(key).startswith("_"))
+    left_out = {*LEFT_OUT, "experiment", "sweep"} if name == "train" and not where else set()
+    known = sorted({str(key) for key in parent if not str(key).startswith("_")} | left_out)
     alike = [f"{where}.{key}".lstrip(".") for key in get_close_matches(last, known)]
     if alike:
         return f"{asked} is no key of the config; did you mean {' or '.join(alike)}?"

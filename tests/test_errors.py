@@ -20,6 +20,7 @@ TINY = ["pretrain.env_steps=160", "pretrain.warmup=80", "learner.hidden_dims=[8]
 BAD: dict[str, tuple[str, str]] = {
     "wrong key": ("learner.clas=1", "learner.clas"),
     "wrong group": ("learnr=diayn", "learnr is no key of the config; did you mean learner?"),
+    "a slip in a group that is left out": ("experimnt=quickstart", "did you mean experiment?"),
     "a slip in a key": ("learner=metra learner.batchsize=8", "did you mean learner.batch_size?"),
     "a key of another option": ("learner=metra learner.lamda=1", "learner has agent, batch_size, dual_init, dual_lr"),
     "a slip in a key of an agent": ("learner=flat agent@learner.agent=ppo learner.agent.nepochs=1", "agent.n_epochs?"),
