@@ -70,8 +70,8 @@ NOTES = """
   by one agent alone than the last ones do (0.67 in place of 0.71 on 102, with the price and a rate of 0.0005), and
   does not mend it either. Paid by where the discriminators of one agent are heading, log q_i + ½ (log q_i − that of a
   copy that follows by 0.005 an update; the optimism of Daskalakis et al. 2018), with a price of 0.1 |a|², the agents'
-  mean, a rate of 0.001, an alpha of 0.06 and a replay of 3,000, both tell it in all rollouts of each of 100 to 106
-  after 128,000 env steps; one alone tells at most 0.48, 1.00, 0.72, 0.62, 0.62, 0.98 and 0.55 then, and 0.50, 0.78,
+  mean, a rate of 0.001, an alpha of 0.06 and a replay of 3,000, both tell it in 1.00 of rollouts on each of 100 to
+  106 after 128,000 env steps; one alone tells at most 0.48, 1.00, 0.72, 0.62, 0.62, 0.98 and 0.55 then, and 0.50, 0.78,
   0.48, 0.59, 0.52, 0.64 and 0.54 with the running mean. What is left of the circle is where "the same side" is:
   policies of the last half of the training, drawn by lot, give 0.88 and 0.59 on 101, 0.80 and 0.55 on 102, 0.90 and
   0.59 on 105. (These by scripts that were not kept.)
